@@ -1,0 +1,5 @@
+"""`python -m harborctl` is `harborctl`."""
+
+from harborctl.cli import main
+
+main()

@@ -1,0 +1,108 @@
+"""The Typer application, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harborctl import __version__
+from harborctl.cli import count, db, load, migrate, report
+from harborctl.cli.invocation import Summarized, stderr_console
+from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
+from harborctl.model import ErrorInfo, Status
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer(
+    name="harborctl",
+    help="Load CSV and Parquet files into PostgreSQL, fast and safely.",
+    epilog="A first try that needs no database of your own: harborctl load samples/products.csv -t harbor.products",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+for module in (load, report, count, migrate, db):
+    module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harborctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return the process's exit code. Errors are printed here, once."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our stdout went away, as in `| head`: not an error. Nothing more can be written there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except (typer.Abort, KeyboardInterrupt) as error:
+        return _fail(Interrupted("interrupted"), arguments, cause=error)
+    except Summarized as ended:
+        return _fail(ended.error, arguments, cause=ended, has_summary=True)
+    except HarborctlError as error:
+        return _fail(error, arguments, cause=error)
+    except typer.TyperException as error:
+        message = error.format_message()
+        if error.__class__.__name__ == "NoArgsIsHelpError":  # Typer has already built the help text as the message
+            typer.echo(message, err=True)
+            return ExitCode.USAGE
+        return _fail(UsageError(message.rstrip("."), hint="See --help."), arguments, cause=error)
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours still ends with a message and a code
+        return _fail(error, arguments, cause=error)
+    return int(code or ExitCode.OK)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_summary: bool = False) -> int:
+    console = stderr_console()
+    if not isinstance(error, HarborctlError) or "--verbose" in arguments or "-v" in arguments:
+        import traceback
+
+        console.print("".join(traceback.format_exception(cause)), markup=False, highlight=False, soft_wrap=True, end="")
+    if isinstance(error, HarborctlError):
+        lines = [f"error: {describe(error)}", *([f"hint: {error.hint}"] if error.hint else [])]
+    else:
+        lines = [f"error: {error!r}", "hint: This is a bug in harborctl; please report it with the lines above."]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if "--json" in arguments and not has_summary:
+        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
+        with contextlib.suppress(BrokenPipeError):
+            typer.echo(json.dumps({"status": Status.FAILED, "error": asdict(info)}, ensure_ascii=False))
+    return exit_code_of(error)
+
+
+def describe(error: HarborctlError) -> str:
+    """The message with the place it is about in front: `orders.csv, line 7, column price: …`."""
+    place = []
+    if error.location:
+        place = [error.location.file, f"line {error.location.line}"]
+    if error.column:
+        place.append(f"column {error.column}")
+    return f"{', '.join(place)}: {error.message}" if place else error.message

@@ -1,0 +1,149 @@
+"""What every command is given: its streams, its verbosity and the database that it was pointed at.
+
+`command` adds the options that every command takes, so that each command's function declares only its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+
+from harborctl.errors import HarborctlError
+from harborctl.model import ConnectionOptions
+
+COMMON = "Options of every command"
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=COMMON)]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=COMMON)]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel=COMMON)
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Database, as postgresql://user@host/name.", rich_help_panel=COMMON),
+]
+ConnectionOption = Annotated[
+    str | None,
+    typer.Option("--connection", metavar="NAME", help="A connection of harborctl.toml.", rich_help_panel=COMMON),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Read this instead of ./harborctl.toml.", rich_help_panel=COMMON),
+]
+StatementTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--statement-timeout", metavar="S", min=0, help="Let the server end longer statements.", rich_help_panel=COMMON
+    ),
+]
+LockTimeoutOption = Annotated[
+    float | None,
+    typer.Option("--lock-timeout", metavar="S", min=0, help="Give up waiting for a lock.", rich_help_panel=COMMON),
+]
+LogSlowOption = Annotated[
+    float,
+    typer.Option("--log-slow", metavar="S", min=0, help="Log statements that take longer.", rich_help_panel=COMMON),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of one command.
+
+    Attributes:
+        out: data for the caller, and nothing else.
+        err: progress, notes, warnings and errors.
+    """
+
+    connection: ConnectionOptions
+    out: Console
+    err: Console
+    json: bool
+    quiet: bool
+    verbose: bool
+
+    def note(self, message: str) -> None:
+        """Say something that a person may want to know, on stderr."""
+        if not self.quiet:
+            self.err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+class Summarized(Exception):
+    """A command failed with `error`, and has already printed its document on stdout."""
+
+    def __init__(self, error: HarborctlError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function `f(invocation, **own_options)` as a command that also takes the common options."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
+        common = list(inspect.signature(_invocation, eval_str=True).parameters.values())
+        common_names = {parameter.name for parameter in common}
+
+        @wraps(function)
+        def wrapper(**arguments: Any) -> None:
+            invocation = _invocation(**{key: arguments.pop(key) for key in common_names})
+            function(invocation, **arguments)
+
+        parameters = [*own, *common]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del wrapper.__wrapped__  # Typer would look through it and miss the common options
+        app.command(name, **settings)(wrapper)
+        return function
+
+    return register
+
+
+def _invocation(
+    *,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    url: UrlOption = None,
+    connection: ConnectionOption = None,
+    config: ConfigOption = None,
+    statement_timeout: StatementTimeoutOption = None,
+    lock_timeout: LockTimeoutOption = None,
+    log_slow: LogSlowOption = 30.0,
+) -> Invocation:
+    return Invocation(
+        connection=ConnectionOptions(
+            url=url,
+            name=connection,
+            config=str(config) if config else None,
+            statement_timeout=statement_timeout,
+            lock_timeout=lock_timeout,
+            log_slow=log_slow,
+        ),
+        out=Console(file=sys.stdout),
+        err=stderr_console(),
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+def stderr_console() -> Console:
+    """A console on stderr. Lines are not folded when nobody watches: a log's line is one line."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = int(os.environ.get("COLUMNS", "10000"))
+    return console

@@ -1,0 +1,139 @@
+"""`harborctl migrate`: bring our tables to their newest shape, say where a database stands, or take them away."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harborctl.cli.invocation import Invocation, command
+from harborctl.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from harborctl.db.engine import Database
+
+BranchArgument = Annotated[
+    Literal["ledger", "harbor"] | None,
+    typer.Argument(metavar="[ledger|harbor]", help="One branch; both when left out.", show_default=False),
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="REV", help="The migration to go back to; default: before the first.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `migrate` and its commands."""
+    group = typer.Typer(
+        name="migrate",
+        help="Make, change and drop the tables of harborctl: the ledger, and Harbor's shop.",
+        no_args_is_help=True,
+    )
+    command(group, "up")(up)
+    command(group, "down")(down)
+    command(group, "current")(current)
+    command(group, "history")(history)
+    command(group, "sql")(sql)
+    app.add_typer(group)
+
+
+def up(invocation: Invocation, *, branch: BranchArgument = None) -> None:
+    """Apply the migrations that are pending."""
+    from harborctl.db import migrations
+    from harborctl.db.engine import open_database
+
+    with open_database(invocation.connection, migrate_embedded=False) as database:
+        applied = migrations.upgrade(database.engine, branch)
+        if invocation.json:
+            _print_json({"database": database.url, "applied": applied, "branches": _branches(database)})
+            return
+        for revision in applied:
+            _print(invocation, f"applied {revision}")
+        invocation.note(f"{database.url}: {branch or 'ledger and harbor'} up to date")
+
+
+def down(invocation: Invocation, *, branch: BranchArgument = None, to: ToOption = None, yes: YesOption = False) -> None:
+    """Undo migrations. The tables that they made are dropped, with all rows."""
+    from harborctl.db import migrations
+    from harborctl.db.engine import open_database
+
+    with open_database(invocation.connection, migrate_embedded=False) as database:
+        undone = migrations.undone_by(database.engine, branch, to)
+        if undone:
+            if not yes:
+                _ask(f"undoing {', '.join(undone)} in {database.url} drops tables and all their rows")
+            start = f"{branch}@base" if branch else "base"
+            undone = migrations.downgrade(database.engine, start if to in {None, "base"} else to)
+        if invocation.json:
+            _print_json({"database": database.url, "undone": undone, "branches": _branches(database)})
+            return
+        for revision in undone:
+            _print(invocation, f"undone {revision}")
+        if not undone:
+            invocation.note(f"{database.url}: nothing to undo")
+
+
+def current(invocation: Invocation) -> None:
+    """Say which migrations a database has, and which are pending."""
+    from harborctl.db import migrations
+    from harborctl.db.engine import open_database
+
+    with open_database(invocation.connection, migrate_embedded=False) as database:
+        if invocation.json:
+            _print_json({"database": database.url, "branches": _branches(database)})
+            return
+        for state in migrations.current(database.engine):
+            rest = f"pending: {', '.join(state.pending)}" if state.pending else "up to date"
+            _print(invocation, f"{state.branch}  {state.revision or 'none'}  {rest}")
+        invocation.note(database.url)
+
+
+def history(invocation: Invocation) -> None:
+    """List all migrations, oldest first. Needs no database."""
+    from harborctl.db import migrations
+
+    revisions = migrations.history()
+    if invocation.json:
+        _print_json([asdict(revision) for revision in revisions])
+        return
+    for revision in revisions:
+        _print(invocation, f"{revision.id}  {revision.description}")
+
+
+def sql(invocation: Invocation, *, branch: BranchArgument = None) -> None:
+    """Print the SQL that makes the tables, for an administrator to read and run. Needs no database."""
+    from harborctl.db import migrations
+
+    script = migrations.offline_sql(branch)
+    if invocation.json:
+        _print_json({"sql": script})
+    else:
+        sys.stdout.write(script)
+
+
+def _ask(consequence: str) -> None:
+    if not os.isatty(0):
+        raise UsageError(f"{consequence}, and nobody is there to ask", code="not_confirmed", hint="Say --yes to do it.")
+    # Not typer.confirm(): it writes a blank to stdout even when it asks on stderr.
+    sys.stderr.write(f"{consequence[0].upper()}{consequence[1:]}. Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise Interrupted("nothing was dropped", code="not_confirmed")
+
+
+def _branches(database: Database) -> list[dict[str, object]]:
+    from harborctl.db import migrations
+
+    return [asdict(state) for state in migrations.current(database.engine)]
+
+
+def _print(invocation: Invocation, line: str) -> None:
+    invocation.out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

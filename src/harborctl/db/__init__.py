@@ -1,0 +1,1 @@
+"""Everything that knows PostgreSQL: connecting, the embedded server, our tables, reflection, errors, migrations."""

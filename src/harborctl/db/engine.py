@@ -1,0 +1,155 @@
+"""Opens the database that a command was pointed at: one engine for the whole process, disposed of at the end.
+
+What every session of ours has in common is set here: its name, its patience, its encoding, and who hears of slow
+statements. This module never runs a statement of a command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import event, func, select
+
+from harborctl.db import url
+from harborctl.db.failures import refusal_state, refused, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harborctl.model import ConnectionOptions
+
+# Seconds; psycopg would wait 130.
+CONNECT_TIMEOUT = 10
+# PostgreSQL keeps timeouts in milliseconds, as an int.
+LONGEST_TIMEOUT = 2**31 - 1
+# Characters of a slow statement that are logged: enough to know it by.
+LOGGED_STATEMENT = 500
+
+logger = logging.getLogger("harborctl")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database. `url` names it to people: the password is left out."""
+
+    engine: sqlalchemy.Engine
+    url: str
+    embedded: bool
+
+
+@contextmanager
+def open_database(options: ConnectionOptions, *, migrate_embedded: bool = True) -> Iterator[Database]:
+    """The database that `options` and the environment name, in the order of CONTRACT.md.
+
+    Connects when it is first used. Errors of the database that leave the block are translated on the way.
+    The embedded server runs as long as the block, and its database is migrated first unless `migrate_embedded` is off.
+
+    Raises:
+        UsageError: a bad URL or configuration; no database named and the embedded one not installed.
+        ConnectionFailed: the embedded server does not start.
+    """
+    address = url.resolve(options)
+    if address:
+        with _engine(address, options) as engine:
+            yield Database(engine, address.display, embedded=False)
+        return
+    with open_embedded(options, migrate=migrate_embedded) as database:
+        yield database
+
+
+@contextmanager
+def open_embedded(options: ConnectionOptions, *, migrate: bool = True) -> Iterator[Database]:
+    """The embedded database, whatever else is named. As `open_database`."""
+    from harborctl.db.embedded import Server
+    from harborctl.db.migrations import pending, upgrade
+
+    server = Server()
+    with server.leased(), _engine(url.Address(server.parameters, server.url), options) as engine:
+        if migrate and pending(engine):
+            upgrade(engine)
+        yield Database(engine, server.url, embedded=True)
+
+
+@contextmanager
+def _engine(address: url.Address, options: ConnectionOptions) -> Iterator[sqlalchemy.Engine]:
+    parameters: dict[str, Any] = {
+        **address.parameters,
+        # PGAPPNAME and an application_name in the URL go first.
+        "fallback_application_name": "harborctl",
+        # COPY's bytes and libpq's messages are UTF-8, whatever PGCLIENTENCODING says.
+        "client_encoding": "UTF8",
+    }
+    if not os.environ.get("PGCONNECT_TIMEOUT"):
+        parameters.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    # A pooler gives the next transaction to another session, which does not know this one's prepared statements.
+    session_settings = {"prepare_threshold": None} if address.pgbouncer else {}
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        connect_args=parameters | session_settings,
+        pool_pre_ping=True,
+        hide_parameters=True,  # a row is not for logs and tracebacks
+        use_native_hstore=False,  # would look the type up in each new session
+    )
+    _explain_refusals(engine, parameters)
+    _set_timeouts(engine, options)
+    _log_slow_statements(engine, options.log_slow)
+    try:
+        with translated():
+            yield engine
+    finally:
+        engine.dispose()
+
+
+def _explain_refusals(engine: sqlalchemy.Engine, parameters: dict[str, Any]) -> None:
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:
+        try:
+            return dialect.connect(*arguments, **settings)
+        except psycopg.errors.ConnectionTimeout as error:
+            raise refused(error) from error
+        except psycopg.OperationalError as error:
+            # Without `pgconn` no server was reached.
+            state = refusal_state(make_conninfo("", **parameters)) if error.pgconn else None
+            raise refused(error, state) from error
+
+
+def _set_timeouts(engine: sqlalchemy.Engine, options: ConnectionOptions) -> None:
+    """Per transaction, not per session: behind a pooler the session is not ours, and the next user would inherit it."""
+    wanted = {"statement_timeout": options.statement_timeout, "lock_timeout": options.lock_timeout}
+    settings = [
+        func.set_config(name, _milliseconds(value), True) for name, value in wanted.items() if value is not None
+    ]
+    if not settings:
+        return
+    statement = select(*settings)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        connection.execute(statement)
+
+
+def _milliseconds(seconds: float) -> str:
+    # 0 means no limit, so that the shortest limit must not round to it.
+    return str(min(max(round(seconds * 1000), 1), LONGEST_TIMEOUT) if seconds else 0)
+
+
+def _log_slow_statements(engine: sqlalchemy.Engine, limit: float) -> None:
+    started = "harborctl_statement_started"
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def before(connection: sqlalchemy.Connection, *_: Any) -> None:
+        connection.info[started] = time.perf_counter()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def after(connection: sqlalchemy.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        seconds = time.perf_counter() - connection.info[started]
+        if seconds >= limit:
+            logger.warning("slow statement, %.1f s: %s", seconds, " ".join(statement.split())[:LOGGED_STATEMENT])

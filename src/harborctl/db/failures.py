@@ -1,0 +1,151 @@
+"""What the database says, in our words: the one place that turns its errors into those of `harborctl.errors`.
+
+It goes by class and SQLSTATE, never by a message's text: that differs between versions and is translated by the server.
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import pq
+from sqlalchemy.exc import DBAPIError
+
+from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, StatementFailed, TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHECK_LOGIN = "Check the user's name and password; the password may stand in the URL, PGPASSWORD or ~/.pgpass."
+_CHECK_SERVER = "Check the host and the port, and that the server runs and lets this machine in."
+
+# Why a server turns a session away.
+_REFUSALS = {
+    "28P01": _CHECK_LOGIN,
+    "28000": _CHECK_LOGIN,
+    "3D000": "Check the database's name; createdb makes a new one.",
+    "42501": "Ask the database's owner to GRANT CONNECT to this user.",
+    "53300": "Too many sessions are open: try again later, or raise the server's max_connections.",
+    "57P03": "The server is starting or stopping: try again in a moment.",
+}
+
+# The server ends the session, or the network did. Class 08 says so too.
+_LOST = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
+
+_HINTS = {
+    "23505": "A row with this key is there already: --mode upsert updates it.",
+    "25006": "This server takes no writes: name the primary, not a standby.",
+    "40001": "Another transaction changed the same rows: run it again.",
+    "40P01": "Another transaction and this one waited for each other: run it again.",
+    "42501": "Ask the owner to GRANT this privilege to the database user.",
+    "53100": "The server's disk is full: make room there, and run it again.",
+    "53200": "The server is out of memory: try again later, or with smaller batches.",
+    "55P03": "Another session holds the lock: try again later, or raise --lock-timeout.",
+    "57014": "It took longer than statement_timeout (--statement-timeout raises it), or somebody cancelled it.",
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the database leave this block as errors of ours."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> HarborctlError:
+    """The error of ours that says what `error` (of SQLAlchemy or psycopg) means."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg.Error):
+        return StatementFailed(_one_line(cause))
+    if cause.pgconn is not None:
+        return refused(cause)
+    state = cause.sqlstate
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if state is None and isinstance(cause, psycopg.OperationalError):
+        lost = True
+    if lost or state in _LOST or (state or "").startswith("08"):
+        return ConnectionFailed(
+            f"the connection to the database was lost: {_words(cause)}",
+            code=state or "connection_lost",
+            hint="Check that the server runs, and run the command again.",
+        )
+    kind: type[HarborctlError] = StatementFailed
+    if state == "42501":
+        kind = AccessDenied
+    elif state in {"42P01", "3F000"}:
+        kind = TargetError
+    return kind(
+        _words(cause),
+        code=state,
+        hint=_HINTS.get(state or "") or cause.diag.message_hint,
+        column=cause.diag.column_name,
+    )
+
+
+def refused(error: psycopg.Error, state: str | None = None) -> ConnectionFailed:
+    """What it means that psycopg could not connect.
+
+    Args:
+        error: what psycopg raised. It carries no SQLSTATE, for libpq gives none.
+        state: the SQLSTATE, if `refusal_state` found it out.
+    """
+    asked_for_password = error.pgconn is not None and (error.pgconn.needs_password or error.pgconn.used_password)
+    hint = _REFUSALS.get(state or "") or (_CHECK_LOGIN if asked_for_password else _CHECK_SERVER)
+    return ConnectionFailed(f"no connection to the database: {_words(error)}", code=state, hint=hint)
+
+
+def refusal_state(conninfo: str, patience: float = 5.0) -> str | None:
+    """The SQLSTATE with which the server refuses a session, by asking it again; None if it does not say.
+
+    libpq hands a refusal on as text only. Its trace of the protocol has the SQLSTATE in a field of its own; that trace
+    is for Linux only, and goes to memory because a password can be in it. The server counts a second attempt.
+    """
+    if sys.platform != "linux":
+        return None
+    with open(os.memfd_create("harborctl-trace"), "w+b", buffering=0) as trace:  # noqa: PTH123  # a descriptor
+        session = pq.PGconn.connect_start(conninfo.encode())
+        try:
+            session.trace(os.dup(trace.fileno()))
+            _finish_connecting(session, time.monotonic() + patience)
+            session.untrace()  # writes what libpq has kept back
+        finally:
+            session.finish()
+        trace.seek(0)
+        refusals = re.findall(rb'\tErrorResponse\t S "[A-Z]+" V "[A-Z]+" C "(\w{5})"', trace.read())
+    return refusals[-1].decode() if refusals else None
+
+
+def _finish_connecting(session: pq.abc.PGconn, deadline: float) -> None:
+    while session.status != pq.ConnStatus.BAD and (left := deadline - time.monotonic()) > 0:
+        match session.connect_poll():
+            case pq.PollingStatus.READING:
+                select.select([session.socket], [], [], left)
+            case pq.PollingStatus.WRITING:
+                select.select([], [session.socket], [], left)
+            case _:
+                return
+
+
+def _words(error: psycopg.Error) -> str:
+    """The server's message and its detail, else the client library's message."""
+    diagnostic = error.diag
+    if diagnostic.message_primary:
+        parts = (diagnostic.message_primary, diagnostic.message_detail)
+        return ": ".join(part.rstrip(".") for part in parts if part)
+    if error.pgconn is not None and error.pgconn.error_message:
+        return _one_line(error.pgconn.error_message.decode(errors="replace"))
+    return _one_line(error)
+
+
+def _one_line(message: object) -> str:
+    # libpq indents what is advice.
+    return " ".join(" ".join(line for line in str(message).splitlines() if not line.startswith("\t")).split())

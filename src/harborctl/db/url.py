@@ -1,0 +1,162 @@
+"""Which database a command means: the order of CONTRACT.md, URLs as libpq reads them, and names without passwords.
+
+libpq parses the URL, so that everything it knows (several hosts, sockets, services, sslmode, …) works as in psql.
+Its complaints are not passed on: they quote the URL, and with it the password. This module never connects.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from harborctl.config import load_config, nearest
+from harborctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from harborctl.model import ConnectionOptions
+
+# Of libpq's environment, what says where to go. PGPASSWORD, PGSSLMODE and the like only say how.
+# https://www.postgresql.org/docs/current/libpq-envars.html
+LIBPQ_PLACES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+_SCHEME = re.compile(r"(postgres|postgresql)(\+psycopg)?://")
+_FORM = "Write postgresql://user@host:5432/database, with special characters of the password percent-encoded."
+_YES = {"1", "true", "yes", "on"}
+_NO = {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a database is.
+
+    Attributes:
+        parameters: libpq's keywords; what is missing libpq takes from its environment. May hold a password.
+        display: the URL that people see; no password.
+        pgbouncer: a pooler stands in between, and hands every transaction to another session.
+    """
+
+    parameters: dict[str, str] = field(repr=False)
+    display: str
+    pgbouncer: bool = False
+
+
+def resolve(options: ConnectionOptions) -> Address | None:
+    """The database that the command was given; None means the embedded one.
+
+    Raises:
+        UsageError: a bad URL, or a connection that the configuration lacks. Never quotes the URL.
+    """
+    if options.url:
+        return parse(options.url, "--url")
+    if url := os.environ.get("HARBORCTL_URL"):
+        return parse(url, "HARBORCTL_URL")
+    if options.name:
+        connections = load_config(options.config).connections
+        if options.name not in connections:
+            raise UsageError(
+                f"the configuration has no connection {options.name}",
+                code="no_such_connection",
+                hint=nearest(options.name, connections)
+                or f'Add [connections.{options.name}] with url = "postgresql://…" to harborctl.toml.',
+            )
+        return parse(connections[options.name].url, f"connection {options.name}")
+    if any(os.environ.get(name) for name in LIBPQ_PLACES):
+        return Address({}, display({}), pgbouncer=_pgbouncer(None))
+    return None
+
+
+def parse(url: str, source: str) -> Address:
+    """Read an URL; `source` says in messages where it stands."""
+    url = url.strip()
+    scheme = _SCHEME.match(url)
+    if not scheme:
+        raise UsageError(f"the URL of {source} does not start with postgresql://", code="bad_url", hint=_FORM)
+    before, _, query = url[scheme.end() :].partition("?")
+    place, _, name = before.partition("/")
+    # A bare / ? or @ in the password moves every border after it, and a piece of it would pass for a host or a name.
+    if place.count("@") > 1 or "@" in name or "@" in query:
+        raise UsageError(f"the URL of {source} has an @ out of place", code="bad_url", hint=_FORM)
+    kept, pgbouncer = _split_query(query, source)
+    try:
+        parameters = conninfo_to_dict(f"postgresql://{before}" + (f"?{'&'.join(kept)}" if kept else ""))
+    except psycopg.Error:
+        raise UsageError(f"the URL of {source} is malformed", code="bad_url", hint=_FORM) from None
+    texts = {keyword: str(value) for keyword, value in parameters.items()}
+    _check_numbers(texts, source)
+    return Address(texts, display(texts), pgbouncer=_pgbouncer(pgbouncer))
+
+
+def _split_query(query: str, source: str) -> tuple[list[str], bool | None]:
+    """The query's parts that are libpq's, and whether `pgbouncer` is asked for."""
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    kept = []
+    pgbouncer: bool | None = None
+    for part in filter(None, query.split("&")):
+        keyword, _, value = part.partition("=")
+        if keyword == "pgbouncer":
+            pgbouncer = _boolean(value, f"pgbouncer in the URL of {source}")
+        elif keyword in known:
+            kept.append(part)
+        else:
+            raise UsageError(
+                f"the URL of {source} has an unknown parameter {keyword}",
+                code="bad_url",
+                hint=nearest(keyword, known | {"pgbouncer"}),
+            )
+    return kept, pgbouncer
+
+
+def _check_numbers(parameters: dict[str, str], source: str) -> None:
+    for port in filter(None, parameters.get("port", "").split(",")):
+        if not (port.isdecimal() and 0 < int(port) < 65536):
+            raise UsageError(f"the URL of {source} has a port that is not a port number", code="bad_url", hint=_FORM)
+    if not re.fullmatch(r"-?\d+", parameters.get("connect_timeout", "0")):
+        raise UsageError(f"connect_timeout in the URL of {source} is not a number of seconds", code="bad_url")
+
+
+def _pgbouncer(in_url: bool | None) -> bool:
+    if in_url is not None:
+        return in_url
+    return _boolean(os.environ.get("HARBORCTL_PGBOUNCER") or "0", "HARBORCTL_PGBOUNCER")
+
+
+def _boolean(text: str, name: str) -> bool:
+    if text.lower() in _YES | _NO:
+        return text.lower() in _YES
+    raise UsageError(f"{name} is neither true nor false", code="bad_url")
+
+
+def display(parameters: dict[str, str]) -> str:
+    """An URL with user, host, port, database and service, each from `parameters` or else where libpq finds it."""
+    # libpq's defaults: its environment, a service that PGSERVICE names, and the system user.
+    found = {option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}
+    service = parameters.get("service")
+    if service:  # only libpq reads the file of services, when it connects
+        found = {}
+    found |= parameters
+    user = found.get("user", "")
+    hosts = (found.get("host") or found.get("hostaddr") or "").split(",")
+    ports = found.get("port", "").split(",")
+    if len(ports) < len(hosts):
+        ports *= len(hosts)
+    network = [
+        (f"[{host}]" if ":" in host else host) + (f":{port}" if port not in {"", "5432"} else "")
+        for host, port in zip(hosts, ports, strict=False)
+        if not host.startswith(("/", "@"))
+    ]
+    query = [f"host={quote(host, safe='/')}" for host in hosts if host.startswith(("/", "@"))]
+    query += [f"service={quote(service)}"] if service else []
+    return (
+        "postgresql://"
+        + (f"{quote(user, safe='')}@" if user else "")
+        + ",".join(network)
+        + f"/{quote(found.get('dbname') or user, safe='')}"
+        + (f"?{'&'.join(query)}" if query else "")
+    )

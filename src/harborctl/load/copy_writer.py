@@ -1,0 +1,130 @@
+"""The `copy` writer: encoded batches → the socket. Thin; what the bytes mean is settled in `encode`.
+
+The stream is one COPY as long as the format stays the same, else a sequence of them, in one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import psycopg
+from psycopg import sql
+
+from harborctl.db.failures import translate
+from harborctl.errors import HarborctlError, StatementFailed
+from harborctl.load.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat, Encoded, Encoder
+from harborctl.load.pipeline import read_ahead
+from harborctl.load.rows import Written, bad_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Table
+
+    from harborctl.load.plan import Plan
+    from harborctl.load.rows import Progress
+    from harborctl.sources.batch import Batch
+
+# Batches kept to say where a row stands that the server refuses. The server lags behind by what the socket buffers
+# hold, at most some 10 MB over TCP with large windows: about a dozen batches.
+REMEMBERED_BATCHES = 24
+
+# "COPY orders, line 3, column price: ..." in every language of the server's: its number is the row of this COPY.
+_CONTEXT = re.compile(r"^COPY (?P<table>.*?), \D*(?P<row>\d+)\D*?(?:, \S+ (?P<column>.*?))?(?:: \".*)?$", re.MULTILINE)
+
+
+def write_copy(
+    connection: Connection, table: Table, plan: Plan, batches: Iterable[Batch], progress: Progress
+) -> Written:
+    """COPY all batches into `table`.
+
+    Raises:
+        BadRow: a row cannot be stored; the transaction is lost.
+        StatementFailed, ConnectionFailed: as the server or the socket has it.
+    """
+    driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
+    with read_ahead(Encoder(plan).encode(batches)) as encoded:
+        stream = _CopyStream(driver, table, plan, progress)
+        following: Encoded | None = next(encoded, None)
+        while following is not None:
+            following = stream.copy(following, encoded)
+    return Written(stream.sent, stream.inserted)
+
+
+class _CopyStream:
+    """The COPY statements of one load, and which batch their rows came from."""
+
+    def __init__(
+        self, driver: psycopg.Connection[tuple[object, ...]], table: Table, plan: Plan, progress: Progress
+    ) -> None:
+        self._driver = driver
+        self._plan = plan
+        self._progress = progress
+        self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
+        self.sent = 0
+        self.inserted = 0
+        self._rows_of_copy = 0
+        # (row number of the batch's first row in its COPY, counted from 0; batch)
+        self._recent: deque[tuple[int, Batch]] = deque(maxlen=REMEMBERED_BATCHES)
+
+    def copy(self, first: Encoded, rest: Iterable[Encoded]) -> Encoded | None:
+        """One COPY statement: `first` and all that follow in its format. Returns the batch that begins the next."""
+        self._recent.clear()
+        self._rows_of_copy = 0
+        try:
+            with self._driver.cursor() as cursor:
+                with cursor.copy(self._statement(first.format)) as copy:
+                    following = self._write_stretch(copy, first, rest)
+                self.inserted += cursor.rowcount
+        except psycopg.Error as error:
+            raise self._located(error) from error
+        return following
+
+    def _write_stretch(self, copy: psycopg.Copy, first: Encoded, rest: Iterable[Encoded]) -> Encoded | None:
+        is_binary = first.format is CopyFormat.BINARY
+        following: Encoded | None = None
+        if is_binary:
+            copy.write(BINARY_HEADER)
+        self._write(copy, first)
+        for encoded in rest:
+            if encoded.format is not first.format or self._server_speaks():
+                following = encoded
+                break
+            self._write(copy, encoded)
+        if is_binary:
+            copy.write(BINARY_TRAILER)
+        return following
+
+    def _server_speaks(self) -> bool:
+        """Whether the server has said something in mid-COPY. The driver would show an error only at the end of the
+        data, so we end this COPY and listen; if it was anything else, the next COPY goes on."""
+        readable, _, _ = select.select([self._driver.fileno()], [], [], 0)
+        return bool(readable)
+
+    def _statement(self, copy_format: CopyFormat) -> sql.Composed:
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._plan.names))
+        return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(self._table, columns, sql.SQL(copy_format.value))
+
+    def _write(self, copy: psycopg.Copy, encoded: Encoded) -> None:
+        self._recent.append((self._rows_of_copy, encoded.batch))
+        for data in encoded.data:
+            copy.write(data)
+        count = encoded.batch.records.num_rows
+        self._rows_of_copy += count
+        self.sent += count
+        self._progress.rows_sent(self.sent)
+
+    def _located(self, error: psycopg.Error) -> HarborctlError:
+        translated = translate(error)
+        match = _CONTEXT.search(error.diag.context or "")
+        if not match or not isinstance(translated, StatementFailed):
+            return translated
+        row = int(match["row"]) - 1
+        column = match["column"] if match["column"] in self._plan.names else translated.column
+        for first_row, batch in reversed(self._recent):
+            if first_row <= row < first_row + batch.records.num_rows:
+                return bad_row(translated, self._plan, batch, row - first_row, column)
+        return translated

@@ -1,0 +1,52 @@
+"""What both writers share about rows: telling the progress, and blaming one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from harborctl.errors import BadRow, HarborctlError
+from harborctl.sources.batch import Batch
+
+if TYPE_CHECKING:
+    from harborctl.load.plan import Plan
+
+
+class Progress(Protocol):
+    """Whoever wants to know how far a load is."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """The load begins; `total_bytes` is the size of all sources on disk, if known."""
+
+    def bytes_read(self, count: int) -> None:
+        """So many bytes of all sources have been read."""
+
+    def rows_sent(self, count: int) -> None:
+        """So many rows have been handed to the server."""
+
+    def stage(self, what: str) -> None:
+        """What the load does now, in a word or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a writer did: rows sent, and rows that the server says went in. A trigger may have dropped the others."""
+
+    sent: int = 0
+    inserted: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.sent + other.sent, self.inserted + other.inserted)
+
+
+def bad_row(error: HarborctlError, plan: Plan, batch: Batch, row: int, column: str | None) -> BadRow:
+    """`error` with the place of the row that caused it, and the value where the column is known."""
+    value = None
+    if column in plan.names:
+        # The field's text form: what the server was given to read, whichever way it was sent.
+        one = Batch(batch.records.slice(row, 1), batch.file, lambda _: batch.line_of(row))
+        position = plan.names.index(column)
+        value = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
+    return BadRow(
+        error.message, code=error.code, hint=error.hint, location=batch.location(row), column=column, value=value
+    )

@@ -1,0 +1,48 @@
+"""The formats that a result can be written in. Names only, so that `--help` costs nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from harborctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Format(StrEnum):
+    """A format of results."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    MARKDOWN = "markdown"
+
+
+_SUFFIXES = {
+    ".txt": Format.TABLE,
+    ".csv": Format.CSV,
+    ".json": Format.JSON,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".md": Format.MARKDOWN,
+    ".markdown": Format.MARKDOWN,
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format that the suffix of `path` names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    try:
+        return _SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"the suffix of {path} names no format",
+            code="unknown_format",
+            hint=f"Take one of {' '.join(_SUFFIXES)}, or say --format.",
+        ) from None

@@ -1,0 +1,64 @@
+"""What running a report gives: columns, and batches of rows as the server writes them.
+
+A value is the text of the type's output function, the one that `psql` and COPY show, or None for NULL. So nothing is
+lost on the way: not the digits of a numeric, not an interval's months, not `infinity`. Formats that need more than
+text look at the column's kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+Row = Sequence[str | None]
+Batches = Iterator[Sequence[Row]]
+
+
+class Kind(StrEnum):
+    """What formats tell apart."""
+
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    JSON = "json"
+    TIMESTAMP = "timestamp"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a result.
+
+    Attributes:
+        type: as PostgreSQL writes it: `numeric`, `timestamp with time zone`, `integer[]`.
+        kind: of its values; of a list, that of its elements.
+        delimiter: between the elements of a list, and None when it is none.
+    """
+
+    name: str
+    type: str
+    kind: Kind
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A report that is running. `batches` can be gone through once, while the transaction is open."""
+
+    columns: tuple[Column, ...]
+    batches: Batches
+
+
+def unique_names(columns: tuple[Column, ...]) -> list[str]:
+    """The columns' names, with `name_2` for a second `name`, for formats where a name must be one of its kind."""
+    taken = {column.name for column in columns}
+    used: set[str] = set()
+    names = []
+    for column in columns:
+        name, number = column.name, 1
+        while name in used or (number > 1 and name in taken):
+            number += 1
+            name = f"{column.name}_{number}"
+        used.add(name)
+        names.append(name)
+    return names

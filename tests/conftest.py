@@ -1,0 +1,159 @@
+"""One server for all tests, a fresh database for each, and the command line as a real process.
+
+The server is the embedded one, or the one that HARBORCTL_TEST_URL names (as a superuser).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+import pytest
+import sqlalchemy
+from psycopg import sql
+
+from harborctl.db.embedded import Server
+from harborctl.db.migrations import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What the tests throw away need not survive a power cut.
+UNSAFE = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a process ended, and everything that it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Harborctl(Protocol):
+    """Runs the command line; `env` adds to the environment, and takes a variable out where it says None."""
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        env: dict[str, str | None] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+    ) -> Run: ...
+
+
+# No setting of the caller's reaches a test, except which server to take.
+TEST_URL = os.environ.get("HARBORCTL_TEST_URL")
+for _name in list(os.environ):
+    if _name.startswith(("PG", "HARBORCTL_")) and _name != "PGSERVER_POSTGRES_VERSION":
+        del os.environ[_name]
+os.environ["NO_COLOR"] = "1"
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A superuser's URL of the server that the tests run on."""
+    if TEST_URL:
+        yield TEST_URL
+        return
+    home = Path(tempfile.mkdtemp(prefix="harborctl-tests-"))
+    try:
+        server = Server(home)
+        with server.leased():
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                for setting in UNSAFE:
+                    connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+                connection.execute("SELECT pg_reload_conf()")
+            yield server.url
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def template_database(server_url: str) -> Iterator[str]:
+    """The name of a migrated database that nobody connects to, to be copied."""
+    name = f"harborctl_template_{os.getpid()}"
+    with made_database(server_url, name, template="template0") as url:
+        engine = engine_of(url)
+        upgrade(engine)
+        engine.dispose()
+        yield name
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def database_url(server_url: str, template_database: str) -> Iterator[str]:
+    """The URL of a migrated database of this test's own."""
+    name = f"harborctl_test_{os.getpid()}_{next(_numbers)}"
+    with made_database(server_url, name, template=template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sqlalchemy.Engine]:
+    """An engine on this test's database."""
+    engine = engine_of(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def harborctl(database_url: str, tmp_path: Path) -> Harborctl:
+    """The `harborctl` program, in `tmp_path`, pointed at this test's database."""
+
+    def run(
+        *arguments: str | Path,
+        env: dict[str, str | None] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+    ) -> Run:
+        own = {"HARBORCTL_URL": database_url, "HARBORCTL_HOME": str(tmp_path / "home")}
+        settings = {**os.environ, **own, **(env or {})}
+        done = subprocess.run(
+            [sys.executable, "-m", "harborctl", *map(str, arguments)],
+            env={name: value for name, value in settings.items() if value is not None},
+            cwd=cwd or tmp_path,
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@contextmanager
+def made_database(server_url: str, name: str, *, template: str) -> Iterator[str]:
+    """A database that exists inside this block; its URL."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        connection.execute(create)
+        try:
+            yield url_of(server_url, name)
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def url_of(server_url: str, database: str) -> str:
+    """The URL of another database of the same server."""
+    return sqlalchemy.make_url(server_url).set(database=database).render_as_string(hide_password=False)
+
+
+def engine_of(url: str) -> sqlalchemy.Engine:
+    """A plain engine, made without any code of ours."""
+    return sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
