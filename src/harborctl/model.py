@@ -122,7 +122,7 @@ class LoadOptions:
         sources: paths, globs, or `-` for standard input, in load order.
         table: `[schema.]table`; None takes the single source's stem.
         key: columns that identify a row in an upsert; empty means the primary key.
-        batch_size: rows in one statement of the `values` writer.
+        batch_size: rows in one round trip of the `values` writer.
         ledger: record the load; False works in a database without our tables.
     """
 

@@ -18,6 +18,7 @@ from harborctl.db.engine import open_database
 from harborctl.db.url import Address, display, parse, resolve
 from harborctl.errors import ConnectionFailed, HarborctlError, StatementFailed, UsageError
 from harborctl.model import ConnectionOptions
+from tests.conftest import Harborctl
 from tests.db.servers import PASSWORD, PasswordServer
 
 if TYPE_CHECKING:
@@ -306,3 +307,11 @@ def test_it_connects_when_it_is_used() -> None:
     with open_database(ConnectionOptions(url="postgresql://10.255.255.1/x")) as database:
         assert "@10.255.255.1/" in database.url
     assert time.monotonic() - started < 1
+
+
+def test_slow_statements_are_told_on_stderr_unless_quiet(harborctl: Harborctl) -> None:
+    told = harborctl("count", "harbor.products", "--exact", "--log-slow", "0")
+    assert told.code == 0
+    assert "count(*)" in told.stderr
+    quiet = harborctl("count", "harbor.products", "--exact", "--log-slow", "0", "--quiet")
+    assert (quiet.code, quiet.stderr) == (0, "")

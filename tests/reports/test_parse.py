@@ -121,7 +121,9 @@ def test_a_statement_that_writes_fails_as_the_server_would_let_it(keyword: str) 
     assert caught.value.message == f"a report may only read, and this one begins with {keyword.upper()}"
 
 
-@pytest.mark.parametrize("text", ["SELECT 1;", "SELECT 1 ; ; -- end\n", "with a as (select 1) table a", "(SELECT 1)", "values (1)"])
+@pytest.mark.parametrize(
+    "text", ["SELECT 1;", "SELECT 1 ; ; -- end\n", "with a as (select 1) table a", "(SELECT 1)", "values (1)"]
+)
 def test_what_is_a_report(text: str) -> None:
     assert ";" not in "".join(piece.text for piece in parse(text).statement)
 

@@ -36,7 +36,7 @@ def column(name: str, kind: Kind = Kind.TEXT) -> Column:
     ("output", "layout", "name"),
     [
         (Format.TABLE, Layout(), "every_type.txt"),
-        (Format.TABLE, Layout(width=100), "every_type_100.txt"),
+        (Format.TABLE, Layout(width=80), "every_type_80.txt"),
         (Format.CSV, Layout(), "every_type.csv"),
         (Format.JSON, Layout(), "every_type.json"),
         (Format.JSONL, Layout(), "every_type.jsonl"),
@@ -53,7 +53,6 @@ def copied(engine: Engine, sql: str) -> str:
         driver = connection.connection.driver_connection
         assert driver is not None
         cursor = driver.cursor()
-        cursor.execute("SET LOCAL TIME ZONE 'UTC'")
         with cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, HEADER)") as copy:
             return b"".join(bytes(data) for data in copy).decode()
 
@@ -62,7 +61,11 @@ def test_csv_is_what_copy_writes(engine: Engine) -> None:
     assert rendered(engine, SQL, Format.CSV) == copied(engine, SQL.strip().removesuffix(";"))
 
 
-CELL = st.none() | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6) | st.text(',"\r\n\\. ab', max_size=4)
+CELL = (
+    st.none()
+    | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6)
+    | st.text(',"\r\n\\. ab', max_size=4)
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
@@ -85,7 +88,10 @@ def test_csv_of_any_text_is_what_copy_writes(engine: Engine, rows: list[tuple[st
 def test_csv_of_one_column(engine: Engine, text: str | None) -> None:
     result = Result((column("a"),), iter([[(text,)]]))
     written = "".join(render(result, Format.CSV, Layout()))
-    assert list(csv.reader(StringIO(written, newline=""), strict=True)) == [["a"], *([[text]] if text is not None else [[]])]
+    assert list(csv.reader(StringIO(written, newline=""), strict=True)) == [
+        ["a"],
+        *([[text]] if text is not None else [[]]),
+    ]
 
 
 def test_json_is_read_back_exactly(engine: Engine) -> None:
@@ -151,7 +157,9 @@ def test_json_knows_a_domain_by_its_base_type(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE DOMAIN pieces AS integer CHECK (VALUE > 0)")
         connection.exec_driver_sql("CREATE TYPE mood AS ENUM ('glad', 'sad')")
-    written = rendered(engine, "SELECT 1::pieces AS a, ARRAY[1]::pieces[] AS b, ARRAY['sad']::mood[] AS c", Format.JSONL)
+    written = rendered(
+        engine, "SELECT 1::pieces AS a, ARRAY[1]::pieces[] AS b, ARRAY['sad']::mood[] AS c", Format.JSONL
+    )
     assert json.loads(written) == {"a": 1, "b": [1], "c": ["sad"]}
 
 
@@ -180,6 +188,22 @@ def test_a_table_of_several_batches_is_one_table() -> None:
     batches = iter([[("first", "1")], [("a", "22"), ("much too long", "3")]])
     written = "".join(render(Result(columns, batches), Format.TABLE, Layout()))
     assert written == "name    n\n─────────\nfirst   1\na       2\n        2\nmuch    3\ntoo\nlong\n(3 rows)\n"
+
+
+def test_text_is_folded_into_the_terminal_and_numbers_are_not(engine: Engine) -> None:
+    sql = """SELECT repeat('many words ', 5) AS words, 1234567890123 AS number, DATE '2026-11-30' AS day,
+             'unbroken_' || repeat('x', 30) AS code"""
+    written = rendered(engine, sql, Format.TABLE, Layout(width=60))
+    assert written == (
+        "words                   number   day          code\n"
+        "────────────────────────────────────────────────────────────\n"
+        "many words       1234567890123   2026-11-30   unbroken_xxxxx\n"
+        "many words                                    xxxxxxxxxxxxxx\n"
+        "many words                                    xxxxxxxxxxx\n"
+        "many words\n"
+        "many words\n"
+        "(1 row)\n"
+    )
 
 
 def test_wide_characters_take_two_columns() -> None:

@@ -39,7 +39,8 @@ def start(invocation: Invocation) -> None:
     server = _server(invocation)
     with open_embedded(invocation.connection), server.exclusively():
         server.keep(wanted=True)
-    _report(invocation, server)
+    if not invocation.quiet:
+        _report(invocation, server)
 
 
 def stop(invocation: Invocation) -> None:
@@ -49,7 +50,8 @@ def stop(invocation: Invocation) -> None:
         server.keep(wanted=False)
         _require_unused(server)
         server.stop()
-    _report(invocation, server)
+    if not invocation.quiet:
+        _report(invocation, server)
 
 
 def status(invocation: Invocation) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -124,6 +125,9 @@ def _invocation(
     lock_timeout: LockTimeoutOption = None,
     log_slow: LogSlowOption = 30.0,
 ) -> Invocation:
+    # Slow statements are told by the library's logger; here is where they become lines on stderr.
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("harborctl").setLevel(logging.ERROR if quiet else logging.WARNING)
     return Invocation(
         connection=ConnectionOptions(
             url=url,

@@ -53,7 +53,7 @@ def load(
     ] = None,
     writer: Annotated[WriterName, typer.Option("--writer", help="How rows travel.")] = WriterName.AUTO,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=1, help="Rows in a statement of the values writer.")
+        int, typer.Option("--batch-size", metavar="N", min=1, help="Rows in a round trip of the values writer.")
     ] = 1000,
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="Keep no record of this load in the database.")

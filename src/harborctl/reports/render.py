@@ -46,7 +46,7 @@ def render(result: Result, output: Format, layout: Layout) -> Iterator[str]:
 
 
 # RFC 4180 in COPY's way: lines end in a line feed, NULL is nothing at all, and the empty text is `""`.
-_QUOTED = re.compile(r'[",\r\n]|^$|^\\\.$').search
+_QUOTED = re.compile(r'[",\r\n]|^$').search
 
 
 def _csv_field(text: str | None) -> str:
@@ -60,8 +60,11 @@ def _csv_field(text: str | None) -> str:
 def csv(result: Result) -> Iterator[str]:
     """CSV, byte for byte what `COPY (…) TO STDOUT (FORMAT csv, HEADER)` writes."""
     yield ",".join([_csv_field(column.name) for column in result.columns]) + "\n"
+    # Alone on its line it ends the data of a COPY FROM.
+    mark = "\\." if len(result.columns) == 1 else None
     for batch in result.batches:
-        yield "".join([",".join([_csv_field(text) for text in row]) + "\n" for row in batch])
+        lines = [",".join([_csv_field(text) for text in row]) for row in batch]
+        yield "".join(['"\\."\n' if line == mark else line + "\n" for line in lines])
 
 
 def json_array(result: Result) -> Iterator[str]:

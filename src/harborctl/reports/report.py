@@ -41,6 +41,7 @@ class Report:
         file: where it was read, for people.
         text: the whole file.
         statement: its one statement, without the semicolon, from the file's first character on.
+        built_in: it came with harborctl.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Report:
     parameters: tuple[Parameter, ...]
     text: str
     statement: tuple[Piece, ...]
+    built_in: bool = False
 
     @property
     def usage(self) -> str:

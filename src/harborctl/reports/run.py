@@ -14,8 +14,7 @@ from sqlalchemy import bindparam, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
-from harborctl.db.failures import translate, translated
-from harborctl.errors import StatementFailed
+from harborctl.db.failures import translate
 from harborctl.model import Location
 from harborctl.reports.lexer import line_and_column
 from harborctl.reports.result import Column, Kind, Result
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, CursorResult, Engine, TextClause
 
+    from harborctl.errors import HarborctlError
     from harborctl.reports.report import Report
     from harborctl.reports.result import Batches
     from harborctl.reports.values import Value
@@ -87,15 +87,18 @@ def run_report(
         ConnectionFailed: there is no connection, or it was lost.
     """
     options = options or RunOptions()
-    with translated(), engine.connect() as connection:
-        connection.execution_options(postgresql_readonly=True)
-        settings = {
-            "timeout": f"{round(options.timeout * 1000)}ms",
-            "fraction": "1.0" if options.limit is None else "0.1",
-        }
-        connection.execute(_SETTINGS, settings)
-        with _opened(connection, report, values) as cursor:
-            yield Result(_columns(connection, cursor), _limited(cursor, options.limit))
+    settings = {
+        "timeout": f"{round(options.timeout * 1000)}ms",
+        "fraction": "1.0" if options.limit is None else "0.1",
+    }
+    try:
+        with engine.connect() as connection:
+            connection.execution_options(postgresql_readonly=True)
+            connection.execute(_SETTINGS, settings)
+            with _opened(connection, report, values) as cursor:
+                yield Result(_columns(connection, cursor), _limited(cursor, options.limit))
+    except DBAPIError as error:
+        raise _failure(error, report) from error
 
 
 @contextmanager
@@ -190,11 +193,27 @@ def _limited(cursor: CursorResult[Any], limit: int | None) -> Batches:
             return
 
 
-def _placed(error: DBAPIError, report: Report, cursor_names: list[str]) -> Exception:
-    """The error of ours, with line and caret if the server says where in the statement it is."""
+# What the general hints do not know about a report.
+_HINTS = {
+    "25006": "A report runs in a read-only transaction: it can read and no more.",
+    "57014": "It took longer than --timeout allows, or somebody cancelled it.",
+}
+_UNDEFINED_TABLE = "42P01"
+
+
+def _failure(error: DBAPIError, report: Report) -> HarborctlError:
     failure = translate(error)
+    failure.hint = _HINTS.get(failure.code, failure.hint)
+    if failure.code == _UNDEFINED_TABLE and report.built_in:
+        failure.hint = "`harborctl migrate up` makes the tables that built-in reports read."
+    return failure
+
+
+def _placed(error: DBAPIError, report: Report, cursor_names: list[str]) -> HarborctlError:
+    """The error of ours, with line and caret if the server says where in the statement it is."""
+    failure = _failure(error, report)
     position = getattr(getattr(error.orig, "diag", None), "statement_position", None)
-    if not isinstance(failure, StatementFailed) or not position or not cursor_names:
+    if not position or not cursor_names:
         return failure
     # What psycopg sent before the statement; see its _server_cursor_base.py.
     before = f'DECLARE "{cursor_names[-1]}" CURSOR FOR '
@@ -203,7 +222,7 @@ def _placed(error: DBAPIError, report: Report, cursor_names: list[str]) -> Excep
     failure.location = Location(report.file, line)
     shown = report.text.split("\n")[line - 1].rstrip("\r").expandtabs(1)
     pointed = f"    {shown}\n    {' ' * (column - 1)}^"
-    failure.hint = f"{failure.hint}\n{pointed}" if failure.hint else f"The server stopped here:\n{pointed}"
+    failure.hint = f"{failure.hint or 'The server stopped here:'}\n{pointed}"
     return failure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harborctl.reports.render import is_number
+from harborctl.reports.result import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ NULL = "NULL"
 # A line under the header and no others: nothing to look past, and parts of one table fit together.
 COMPACT = box.SIMPLE_HEAD
 
-# A column of text is folded rather than made narrower than this; if even that is too wide, the terminal scrolls.
+# Text is not folded into less than this.
 NARROWEST = 8
 GAP = 3  # a space on either side, and one for the line that is not drawn
 
@@ -33,35 +35,48 @@ _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 
 
 def table(result: Result, width: int | None, *, color: bool) -> Iterator[str]:
-    """The table in parts. The first batch says how wide the columns are; later ones fold into them."""
+    """The table in parts. The first batch says how wide the columns are; later ones fold into them.
+
+    What is too wide for the terminal even when folded is written as records, a column to a line, as psql's `\\x auto`.
+    """
     batches = iter(result.batches)
     first = next(batches, [])
     widths = _widths(result.columns, first, width)
-    count = len(first)
-    yield _drawn(result.columns, first, widths, color=color, header=True)
-    for batch in batches:
+    records = width is not None and _total(widths) > width
+    count = 0
+    for batch in chain([first], batches):
+        if width is not None and records:
+            yield _records(result.columns, batch, width, after=count, color=color)
+        else:
+            yield _drawn(result.columns, batch, widths, color=color, header=count == 0)
         count += len(batch)
-        yield _drawn(result.columns, batch, widths, color=color, header=False)
     yield f"({count} {'row' if count == 1 else 'rows'})\n"
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Row], available: int | None) -> list[int]:
-    """How wide each column is to be. Numbers are not folded; text gives way, the widest first."""
+    """How wide each column is to be. Text gives way, the widest first; numbers and times do not."""
     widths = []
     for index, column in enumerate(columns):
         cells = [column.name, *(NULL if row[index] is None else _plain(str(row[index])) for row in rows)]
         widths.append(max([1, *(cell_len(line) for cell in cells for line in cell.split("\n"))]))
-    if available is None:
-        return widths
-    excess = sum(widths) + GAP * len(widths) - available
-    while excess > 0:
-        foldable = [i for i, column in enumerate(columns) if not is_number(column) and widths[i] > NARROWEST]
-        if not foldable:
+    foldable = [index for index, column in enumerate(columns) if _folds(column)]
+    while available is not None and _total(widths) > available:
+        wide = [index for index in foldable if widths[index] > NARROWEST]
+        if not wide:
             break
-        widest = max(foldable, key=lambda i: widths[i])
-        widths[widest] -= 1
-        excess -= 1
+        widths[max(wide, key=widths.__getitem__)] -= 1
     return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _folds(column: Column) -> bool:
+    if column.delimiter is not None:
+        return True
+    whole = column.type in ("date", "interval", "uuid") or column.type.startswith("time")
+    return not whole and not is_number(column) and column.kind is not Kind.BOOLEAN
 
 
 def _plain(text: str) -> str:
@@ -78,8 +93,26 @@ def _drawn(columns: Sequence[Column], rows: Sequence[Row], widths: Sequence[int]
             overflow="fold",
         )
     for row in rows:
-        drawing.add_row(*(Text(NULL, style="dim") if text is None else Text(_plain(text)) for text in row))
+        drawing.add_row(*map(_cell, row))
     return rendered(drawing, color=color)
+
+
+def _records(columns: Sequence[Column], rows: Sequence[Row], width: int, *, after: int, color: bool) -> str:
+    parts = []
+    names = [_plain(column.name).replace("\n", " ") for column in columns]
+    for number, row in enumerate(rows, start=after + 1):
+        drawing = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+        drawing.add_column(overflow="fold", max_width=max(NARROWEST, width // 3), style="bold")
+        drawing.add_column(overflow="fold")
+        for name, text in zip(names, row, strict=True):
+            drawing.add_row(Text(name), _cell(text))
+        title = f"── row {number} "
+        parts += [title.ljust(min(width, 60), "─") + "\n", rendered(drawing, color=color, width=width)]
+    return "".join(parts)
+
+
+def _cell(text: str | None) -> Text:
+    return Text(NULL, style="dim") if text is None else Text(_plain(text))
 
 
 def rendered(drawing: Table, *, color: bool, width: int | None = None) -> str:
