@@ -28,12 +28,22 @@ class WriterName(StrEnum):
     COPY = "copy"
 
 
+class Analyze(StrEnum):
+    """Whether a load ends with ANALYZE of its target; `auto` if it changed more than a tenth of it."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class SourceFormat(StrEnum):
     """What a source is made of."""
 
     CSV = "csv"
     TSV = "tsv"
+    JSONL = "jsonl"
     PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 class Status(StrEnum):
@@ -69,7 +79,7 @@ class ConnectionOptions:
 class Location:
     """Where a record stands in its source.
 
-    `line` is the 1-based physical line at which the record starts; for Parquet the 1-based row.
+    `line` is the 1-based physical line at which the record starts; for Parquet and Arrow the 1-based row.
     """
 
     file: str
@@ -135,6 +145,7 @@ class LoadOptions:
     columns: ColumnOptions = field(default_factory=ColumnOptions)
     writer: WriterName = WriterName.AUTO
     batch_size: int = 1000
+    analyze: Analyze = Analyze.AUTO
     ledger: bool = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,12 @@ def failure(result: Run, code: int) -> dict[str, Any]:
     assert summary["error"]["message"] in result.stderr
     error: dict[str, Any] = summary["error"]
     return error
+
+
+def wait_for(database: psycopg.Connection[Any], query: str) -> None:
+    """Wait until the query's number is no longer 0."""
+    for _ in range(200):
+        if database.execute(query).fetchone() != (0,):
+            return
+        time.sleep(0.05)
+    raise AssertionError(query)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -153,32 +149,3 @@ def test_no_privilege(
         nothing_committed(database)
     finally:
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_commits_nothing(
-    database: psycopg.Connection[Any], database_url: str, tmp_path: Path, writer: str, stop: signal.Signals
-) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "harborctl", "load", "-", "-t", "items", "--url", database_url, "--writer", writer],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdin
-        process.stdin.write("id,name\n" + "".join(f"{number},a\n" for number in range(100_000)))
-        process.stdin.flush()
-        _wait_for(database, "SELECT count(*) FROM pg_locks WHERE relation = 'items'::regclass")
-        process.send_signal(stop)
-        started = time.monotonic()
-        assert process.wait(timeout=20) == 130
-        assert time.monotonic() - started < 2
-        assert process.stderr
-        assert process.stderr.read() == "error: interrupted; nothing was committed\n"
-    nothing_committed(database, "interrupted")
-
-
-def _wait_for(database: psycopg.Connection[Any], query: str) -> None:
-    for _ in range(200):
-        if database.execute(query).fetchone() != (0,):
-            return
-        time.sleep(0.05)
-    raise AssertionError(query)

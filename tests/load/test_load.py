@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +233,21 @@ def test_the_summary_for_people_goes_to_stdout(harborctl: Harborctl, items: str,
     assert (quiet.code, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
+def test_a_reader_that_goes_away_is_no_failure(items: str, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    command = [sys.executable, "-m", "harborctl", "load", str(tmp_path / "items.csv"), "--url", database_url]
+    for options in ([], ["--json"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            done = subprocess.run(
+                [*command, "-m", "upsert", *options], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+            )
+        finally:
+            os.close(writing)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_database_without_ledger_is_left_alone(
     harborctl: Harborctl, load: Load, database: psycopg.Connection[Any], items: str, tmp_path: Path
 ) -> None:
@@ -243,3 +261,30 @@ def test_a_database_without_ledger_is_left_alone(
     load(tmp_path / "items.csv", "--no-ledger")
     assert len(rows(database)) == 1
     assert rows(database, "SELECT to_regnamespace('harborctl')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("rows_before", "rows_loaded", "when", "analyzed"),
+    [
+        (0, 10, "auto", True),
+        (1000, 10, "auto", False),
+        (1000, 200, "auto", True),
+        (0, 10, "never", False),
+        (1000, 1, "always", True),
+    ],
+)
+def test_statistics_follow_large_changes(
+    load: Load,
+    database: psycopg.Connection[Any],
+    items: str,
+    rows_before: int,
+    rows_loaded: int,
+    when: str,
+    analyzed: bool,
+) -> None:
+    database.execute(f"INSERT INTO items (id) SELECT -n FROM generate_series(1, {rows_before}) AS n")
+    database.execute("ANALYZE items")
+    text = "id\n" + "".join(f"{number}\n" for number in range(rows_loaded))
+    load("-", "-t", "items", "--analyze", when, stdin=text)
+    expected = rows_before + rows_loaded if analyzed else rows_before
+    assert rows(database, "SELECT reltuples::int FROM pg_class WHERE relname = 'items'") == [(max(expected, 0),)]

@@ -72,6 +72,14 @@ class Invocation:
     quiet: bool
     verbose: bool
 
+    def write(self, text: str) -> None:
+        """Data on stdout. A reader that goes away early, as `head` does, is no failure of the command."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def note(self, message: str) -> None:
         """Say something that a person may want to know, on stderr."""
         if not self.quiet:
@@ -128,6 +136,8 @@ def _invocation(
     # Slow statements are told by the library's logger; here is where they become lines on stderr.
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("harborctl").setLevel(logging.ERROR if quiet else logging.WARNING)
+    # The driver logs what goes wrong while it cleans up after an error; the error itself says it all.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     return Invocation(
         connection=ConnectionOptions(
             url=url,

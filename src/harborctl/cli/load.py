@@ -10,7 +10,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.errors import UsageError
-from harborctl.model import ColumnOptions, CsvDialect, LoadOptions, LoadResult, Mode, SourceFormat, WriterName
+from harborctl.model import Analyze, ColumnOptions, CsvDialect, LoadOptions, LoadResult, Mode, SourceFormat, WriterName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,20 +41,23 @@ def load(
     *,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, globs in quotes, or - for stdin.")],
     table: Annotated[
-        str | None, typer.Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Target. [default: the file's stem]")
+        str | None, typer.Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Target. \\[default: the file's stem]")
     ] = None,
     mode: Annotated[Mode, typer.Option("--mode", "-m", help="What to do about rows that are there.")] = Mode.APPEND,
     key: Annotated[
         list[str] | None,
-        typer.Option("--key", "-k", metavar="COL[,COL]", help="What identifies a row. [default: the primary key]"),
+        typer.Option("--key", "-k", metavar="COL[,COL]", help="What identifies a row. \\[default: the primary key]"),
     ] = None,
     source_format: Annotated[
-        SourceFormat | None, typer.Option("--format", help="Format. [default: by the file's suffix]")
+        SourceFormat | None, typer.Option("--format", help="Format. \\[default: by the file's suffix]")
     ] = None,
     writer: Annotated[WriterName, typer.Option("--writer", help="How rows travel.")] = WriterName.AUTO,
     batch_size: Annotated[
         int, typer.Option("--batch-size", metavar="N", min=1, help="Rows in a round trip of the values writer.")
     ] = 1000,
+    analyze: Annotated[
+        Analyze, typer.Option("--analyze", help="ANALYZE the table; auto: if over a tenth of it changed.")
+    ] = Analyze.AUTO,
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="Keep no record of this load in the database.")
     ] = False,
@@ -75,7 +78,7 @@ def load(
     ] = ",",
     quote: Annotated[str, typer.Option("--quote", metavar="C", rich_help_panel=CSV)] = '"',
     escape: Annotated[
-        str | None, typer.Option("--escape", metavar="C", help="[default: the quote]", rich_help_panel=CSV)
+        str | None, typer.Option("--escape", metavar="C", help="\\[default: the quote]", rich_help_panel=CSV)
     ] = None,
     encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", rich_help_panel=CSV)] = "utf-8",
     nulls: Annotated[
@@ -83,7 +86,7 @@ def load(
         typer.Option(
             "--null",
             metavar="TEXT",
-            help="Unquoted text that is NULL; repeatable. [default: empty]",
+            help="Unquoted text that is NULL; repeatable. \\[default: empty]",
             rich_help_panel=CSV,
         ),
     ] = None,
@@ -125,6 +128,7 @@ def load(
         ),
         writer=writer,
         batch_size=batch_size,
+        analyze=analyze,
         ledger=not no_ledger,
     )
     _run(invocation, options)
@@ -151,7 +155,7 @@ def _run(invocation: Invocation, options: LoadOptions) -> None:
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:
     """The summary as one JSON document on stdout."""
-    invocation.out.print(json.dumps(asdict(result), ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
+    invocation.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
 
 
 def print_summary(invocation: Invocation, result: LoadResult) -> None:
@@ -159,7 +163,6 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
     from rich.table import Table
 
     sources = ", ".join(file.path for file in result.files)
-    invocation.out.print(f"{result.table} ← {sources}", highlight=False, markup=False, soft_wrap=True)
     table = Table()
     table.add_column(result.mode.value)
     table.add_column("rows", justify="right")
@@ -168,13 +171,10 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
         if count := getattr(result, name):
             table.add_row(name, f"{count:,}")
     table.add_row("read", f"{result.rows_read:,}", style="bold")
-    invocation.out.print(table)
-    invocation.out.print(
-        f"{result.seconds:.1f} s, {result.rows_per_second:,} rows/s by {result.writer}, into {result.database}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    with invocation.out.capture() as rendered:
+        invocation.out.print(table)
+    speed = f"{result.seconds:.1f} s, {result.rows_per_second:,} rows/s by {result.writer}"
+    invocation.write(f"{result.table} ← {sources}\n{rendered.get()}{speed}, into {result.database}\n")
 
 
 def _names(given: Sequence[str] | None) -> tuple[str, ...]:

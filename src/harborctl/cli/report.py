@@ -56,7 +56,7 @@ def report(
         typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable."),
     ] = None,
     output_format: Annotated[
-        Format | None, typer.Option("--format", help="How to write the rows. [default: by -o's suffix, else table]")
+        Format | None, typer.Option("--format", help="How to write the rows. \\[default: by -o's suffix, else table]")
     ] = None,
     output: Annotated[
         Path | None,
@@ -69,7 +69,7 @@ def report(
             metavar="S",
             min=0,
             max=2_000_000,  # the server counts in milliseconds, as a 32-bit integer
-            help="Let the server end the query after this; 0 for never. [default: 60]",
+            help="Let the server end the query after this; 0 for never. \\[default: 60]",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="Stop after N rows.")] = None,

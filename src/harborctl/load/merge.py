@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import insert
+
+from harborctl.db.statistics import analyze
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -33,7 +35,7 @@ class Account:
 
 def upsert(connection: Connection, staging: Table, target: Table, plan: Plan, staged: int) -> Account:
     """Insert new rows, update those that differ, leave equal ones untouched; of one key the last row in file order."""
-    connection.execute(text("ANALYZE " + connection.dialect.identifier_preparer.format_table(staging)))
+    analyze(connection, staging)
     distinct = _distinct_keys(connection, staging, plan)
     rows: FromClause = staging if distinct == staged else _last_of_each_key(staging, plan)
     changed = _changed(rows, target, plan)

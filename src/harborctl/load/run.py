@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.catalog import Target, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed
+from harborctl.db.statistics import analyze_after
 from harborctl.errors import HarborctlError, Interrupted, TargetError, UsageError
 from harborctl.load import ledger
 from harborctl.load.convert import Session
@@ -105,6 +106,8 @@ class _Load:
         connection.execute(text("SET LOCAL client_min_messages = error"))
         self._start_progress()
         account = self._write(connection, plans)
+        self.progress.stage("analyze")
+        analyze_after(connection, self.target, account.inserted + account.updated, self.options.analyze)
         result = replace(self._summary(Status.LOADED), **asdict(account))
         if self.options.ledger:
             ledger.record(connection, self.options, result, self.target, self.started_at)

@@ -1,6 +1,7 @@
-"""Runs a report: one read-only transaction, bound values, a cursor on the server, rows as the server writes them.
+"""Runs a report: bound values, a cursor on the server, rows as the server writes them.
 
-Memory does not grow with the result. What the server says against the statement is placed in the report's file.
+All in a read-only transaction that is never committed. Memory does not grow with the result. What the server says
+against the statement is placed in the report's file.
 """
 
 from __future__ import annotations

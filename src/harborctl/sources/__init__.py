@@ -32,6 +32,14 @@ def _open(file: SourceFile, dialect: CsvDialect) -> Source:
         from harborctl.sources.parquet import ParquetSource
 
         return ParquetSource(file)
+    if file.format is SourceFormat.ARROW:
+        from harborctl.sources.arrow_ipc import ArrowSource
+
+        return ArrowSource(file)
+    if file.format is SourceFormat.JSONL:
+        from harborctl.sources.json_lines import JsonLinesSource
+
+        return JsonLinesSource(file)
     from harborctl.sources.csv import CsvSource
 
     return CsvSource(file, dialect)

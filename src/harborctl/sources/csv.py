@@ -21,7 +21,7 @@ from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
 from harborctl.sources.batch import Batch
 from harborctl.sources.csv_records import ByteDialect, Record, line_ends, records
-from harborctl.sources.files import HashingReader, SourceFile, open_bytes
+from harborctl.sources.files import ByteStream, HashingReader, SourceFile, open_bytes, open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +50,9 @@ class CsvSource:
         self.size = file.path.stat().st_size if file.path else None
         self._dialect = _byte_dialect(dialect)
         self._raw = HashingReader(open_bytes(file))
-        self._text: _Utf8Reader | HashingReader = self._raw
+        self._text: ByteStream = open_content(self._raw, file)
         if codecs.lookup(dialect.encoding).name != "utf-8":
-            self._text = _Utf8Reader(self._raw, dialect.encoding, self.name)
+            self._text = _Utf8Reader(self._text, dialect.encoding, self.name)
         self._pending = b""
         self._at_end = False
         self._line = 1
@@ -333,7 +333,7 @@ class CsvSource:
 class _Utf8Reader:
     """Bytes of another encoding, handed on as UTF-8."""
 
-    def __init__(self, raw: HashingReader, encoding: str, name: str) -> None:
+    def __init__(self, raw: ByteStream, encoding: str, name: str) -> None:
         self._raw = raw
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
@@ -400,8 +400,8 @@ def _byte_dialect(dialect: CsvDialect) -> ByteDialect:
     for option, character in (("delimiter", dialect.delimiter), ("quote", dialect.quote), ("escape", escape)):
         if len(character.encode()) != 1 or character in "\r\n":
             raise UsageError(f"--{option} takes one single-byte character, not {character!r}", code="bad_dialect")
-    if dialect.delimiter in (dialect.quote, escape):
-        raise UsageError("--delimiter must differ from --quote and --escape", code="bad_dialect")
+    if dialect.delimiter == dialect.quote:
+        raise UsageError("--delimiter must differ from --quote", code="bad_dialect")
     for null in dialect.nulls:
         if any(character in null for character in (dialect.delimiter, dialect.quote, "\r", "\n")):
             raise UsageError("--null must not contain the delimiter, the quote or a line end", code="bad_dialect")

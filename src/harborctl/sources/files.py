@@ -9,7 +9,7 @@ import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from harborctl.errors import SourceError
 from harborctl.model import SourceFormat
@@ -23,18 +23,30 @@ _FORMATS = {
     ".csv": SourceFormat.CSV,
     ".tsv": SourceFormat.TSV,
     ".tab": SourceFormat.TSV,
+    ".jsonl": SourceFormat.JSONL,
+    ".ndjson": SourceFormat.JSONL,
     ".parquet": SourceFormat.PARQUET,
     ".pq": SourceFormat.PARQUET,
+    ".arrow": SourceFormat.ARROW,
+    ".arrows": SourceFormat.ARROW,
+    ".feather": SourceFormat.ARROW,
+    ".ipc": SourceFormat.ARROW,
 }
+
+# Suffix → Arrow's name of the codec. All of them read a file that is several compressed ones, put together.
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+
+HASH_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A readable file (or standard input, whose `path` is None) and its format."""
+    """A readable file (or standard input, whose `path` is None), its format, and Arrow's name of its compression."""
 
     name: str
     path: Path | None
     format: SourceFormat
+    compression: str | None = None
 
 
 def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> list[SourceFile]:
@@ -74,14 +86,22 @@ def _checked(name: str, source_format: SourceFormat | None) -> SourceFile:
         raise SourceError(f"{name} may not be read by this user", code="unreadable_file") from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror}", code="unreadable_file") from error
-    found = source_format or _FORMATS.get(path.suffix.lower())
+    compression = _COMPRESSIONS.get(path.suffix.lower())
+    inner = path.with_suffix("") if compression else path
+    found = source_format or _FORMATS.get(inner.suffix.lower())
     if found is None:
         raise SourceError(
             f"the format of {name} is not clear from its name",
             code="unknown_format",
             hint=f"Say --format {'|'.join(SourceFormat)}.",
         )
-    return SourceFile(name, path, found)
+    if compression and found in (SourceFormat.PARQUET, SourceFormat.ARROW):
+        raise SourceError(
+            f"{name} is compressed as a whole, but {found} files are read from several places at once",
+            code="not_seekable",
+            hint="Decompress it first; such files are best compressed inside.",
+        )
+    return SourceFile(name, path, found, compression)
 
 
 def _nearest(path: Path) -> str | None:
@@ -103,6 +123,48 @@ def open_bytes(file: SourceFile) -> BinaryIO:
     return file.path.open("rb", buffering=0)
 
 
+class ByteStream(Protocol):
+    """Whatever bytes can be read from, in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end only."""
+
+
+def open_content(raw: HashingReader, file: SourceFile) -> ByteStream:
+    """The bytes inside the file: decompressed if it is compressed."""
+    return raw if file.compression is None else _Decompressed(raw, file)
+
+
+class _Decompressed:
+    """What is inside a compressed stream."""
+
+    def __init__(self, raw: HashingReader, file: SourceFile) -> None:
+        import pyarrow as pa
+
+        self._name = file.name
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), file.compression)
+
+    def read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._stream.read(size)
+        except OSError as error:
+            raise SourceError(
+                f"{self._name} cannot be decompressed: {error}",
+                code="bad_compression",
+                hint="Fetch the file again: it may have been cut short.",
+            ) from error
+        return data
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file that was read in no particular order."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as raw:
+        while block := raw.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 class HashingReader:
     """A stream that remembers how much was read of it, and the SHA-256 of that."""
 
@@ -110,6 +172,7 @@ class HashingReader:
         self._raw = raw
         self._digest = hashlib.sha256()
         self.position = 0
+        self.closed = False
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; fewer only at the end."""
@@ -122,6 +185,12 @@ class HashingReader:
         """Hexadecimal digest of all bytes read so far."""
         return self._digest.hexdigest()
 
+    def read_to_end(self) -> None:
+        """Read what is left, so that position and digest are those of the whole."""
+        while self.read(HASH_BLOCK_BYTES):
+            pass
+
     def close(self) -> None:
         """Close the stream below."""
+        self.closed = True
         self._raw.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,16 +11,13 @@ import pyarrow.parquet as pq
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location
 from harborctl.sources.batch import Batch
+from harborctl.sources.files import SourceFile, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harborctl.sources.files import SourceFile
-
 # About as many bytes as a CSV block: small batches keep the encoder's buffers small and the socket busy.
 BATCH_ROWS = 8192
-
-HASH_BLOCK_BYTES = 1024 * 1024
 
 
 class ParquetSource:
@@ -74,11 +70,7 @@ class ParquetSource:
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        digest = hashlib.sha256()
-        with self._path.open("rb", buffering=0) as raw:
-            while block := raw.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-        return FileResult(self.name, self._bytes, self._rows, digest.hexdigest())
+        return FileResult(self.name, self._bytes, self._rows, sha256_of(self._path))
 
     def close(self) -> None:
         """See `Source.close`."""

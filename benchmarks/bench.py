@@ -1,0 +1,217 @@
+"""How fast harborctl is, as a ratio to `psql \\copy` of the same rows in the same run.
+
+Every figure is of a whole process, start-up included. The two programs take turns, so that a machine whose speed drifts
+slows both; the table gives medians. Nothing else should run meanwhile.
+
+    python benchmarks/bench.py [--scale 1] [--runs 5] [--only NAME …] [--memory-scale 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from harborctl.db.embedded import Server
+from harborctl.db.programs import find_psql
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+RESULT = HERE / "RESULT.md"
+HARBORCTL = Path(sys.executable).with_name("harborctl")
+
+# What a server for loading is set to; everything else is PostgreSQL's default.
+SETTINGS = {"max_wal_size": "4GB", "autovacuum": "off"}
+
+TABLES = {
+    "lineitem": """CREATE TABLE lineitem (
+        l_orderkey bigint NOT NULL, l_partkey bigint NOT NULL, l_suppkey bigint NOT NULL, l_linenumber integer NOT NULL,
+        l_quantity numeric(15,2) NOT NULL, l_extendedprice numeric(15,2) NOT NULL, l_discount numeric(15,2) NOT NULL,
+        l_tax numeric(15,2) NOT NULL, l_returnflag char(1) NOT NULL, l_linestatus char(1) NOT NULL,
+        l_shipdate date NOT NULL, l_commitdate date NOT NULL, l_receiptdate date NOT NULL,
+        l_shipinstruct char(25) NOT NULL, l_shipmode char(10) NOT NULL, l_comment varchar(44) NOT NULL)""",
+    "orders": """CREATE TABLE orders (
+        o_orderkey bigint PRIMARY KEY, o_custkey bigint NOT NULL, o_orderstatus char(1) NOT NULL,
+        o_totalprice numeric(15,2) NOT NULL, o_orderdate date NOT NULL, o_orderpriority char(15) NOT NULL,
+        o_clerk char(15) NOT NULL, o_shippriority integer NOT NULL, o_comment varchar(79) NOT NULL)""",
+}
+
+
+@dataclass
+class Measured:
+    """The runs of one command: seconds of wall and client processor time, and the largest peak memory in MB."""
+
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table: what is run, against which `\\copy`, on which table, and how it is made ready."""
+
+    name: str
+    table: str
+    arguments: tuple[str, ...]
+    goal: float | None
+    prepare: Callable[[psycopg.Connection], None] | None = None
+    scaled: bool = False
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="1", help="TPC-H scale factor of the timed runs")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each command")
+    parser.add_argument("--only", nargs="*", default=[], help="cases whose name holds one of these words")
+    parser.add_argument("--memory-scale", default="", help="also measure peak memory at this larger scale")
+    options = parser.parse_args()
+    with server() as url:
+        lines = [*measure(url, options.scale, options.runs, options.only)]
+        memory = [*measure_memory(url, [s for s in ("0.1", options.scale, options.memory_scale) if s], options.only)]
+    report = "\n".join([*heading(url, options), *lines, "", *memory, ""])
+    print(report)
+    if not options.only:
+        RESULT.write_text(report)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A PostgreSQL 18 of its own, with a fixed configuration."""
+    home = Path(tempfile.mkdtemp(prefix="harborctl-bench-"))
+    embedded = Server(home)
+    try:
+        with embedded.leased():
+            with psycopg.connect(embedded.url, autocommit=True) as connection:
+                for name, value in SETTINGS.items():
+                    connection.execute(
+                        psycopg.sql.SQL("ALTER SYSTEM SET {} = {}").format(psycopg.sql.Identifier(name), value)
+                    )
+        with embedded.leased():
+            yield embedded.url
+    finally:
+        shutil.rmtree(home)
+
+
+def data(scale: str, suffix: str, table: str) -> Path:
+    """A TPC-H file, made on first use."""
+    folder = DATA / scale
+    path = folder / f"{table}.{suffix}"
+    if not path.exists():
+        generator = Path(sys.executable).with_name("tpchgen-cli")
+        arguments = [suffix, "-s", scale, f"--tables={table}", f"--output-dir={folder}", "-q"]
+        subprocess.run([generator, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def copy_command(url: str, scale: str, table: str) -> list[str]:
+    """`psql \\copy` of the CSV file into the table."""
+    path = data(scale, "csv", table)
+    return [find_psql() or "psql", "-q", "-X", url, "-c", f"\\copy {table} from '{path}' (format csv, header)"]
+
+
+def load_command(url: str, arguments: tuple[str, ...], scale: str) -> list[str]:
+    """`harborctl load`, with `{lineitem.csv}` and the like replaced by the data's paths."""
+    filled = [str(data(scale, *reversed(a[1:-1].split(".")))) if a.startswith("{") else a for a in arguments]
+    return [str(HARBORCTL), "load", *filled, "--url", url, "--no-ledger", "--quiet"]
+
+
+CASES = (
+    Case("lineitem, CSV", "lineitem", ("{lineitem.csv}", "-t", "lineitem"), 0.80, scaled=True),
+    Case("lineitem, Parquet", "lineitem", ("{lineitem.parquet}", "-t", "lineitem"), 0.78, scaled=True),
+    Case("orders with primary key, CSV", "orders", ("{orders.csv}", "-t", "orders"), 1.0),
+    Case("orders with primary key, Parquet", "orders", ("{orders.parquet}", "-t", "orders"), None),
+)
+
+
+def measure(url: str, scale: str, runs: int, only: list[str]) -> Iterator[str]:
+    """The table of times, line by line."""
+    yield "| load | `\\copy` s | harborctl s | ratio | goal | rows/s | client CPU s | peak MB |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for case in CASES:
+        if only and not any(word in case.name for word in only):
+            continue
+        theirs, ours = Measured(), Measured()
+        rows = 0
+        for _ in range(runs):
+            with fresh(url, case.table):
+                run(copy_command(url, scale, case.table), theirs)
+            with fresh(url, case.table) as connection:
+                if case.prepare:
+                    case.prepare(connection)
+                run(load_command(url, case.arguments, scale), ours)
+                rows = connection.execute(f"SELECT count(*) FROM {case.table}").fetchone()[0]  # type: ignore[index]
+        base, wall = statistics.median(theirs.wall), statistics.median(ours.wall)
+        ratio = statistics.median(o / t for o, t in zip(ours.wall, theirs.wall, strict=True))
+        yield (
+            f"| {case.name} | {base:.2f} | {wall:.2f} | **{ratio:.2f}** | {case.goal or '-'} | {rows / wall:,.0f} |"
+            f" {statistics.median(ours.processor):.2f} | {ours.memory:.0f} |"
+        )
+        print(f"  {case.name}: {ratio:.2f}", file=sys.stderr)
+
+
+def measure_memory(url: str, scales: list[str], only: list[str]) -> Iterator[str]:
+    """How peak memory grows with the file."""
+    yield "| peak MB at scale | " + " | ".join(scales) + " |"
+    yield "|---|" + "---|" * len(scales)
+    for case in CASES:
+        if not case.scaled or (only and not any(word in case.name for word in only)):
+            continue
+        peaks = []
+        for scale in scales:
+            measured = Measured()
+            with fresh(url, case.table):
+                run(load_command(url, case.arguments, scale), measured)
+            peaks.append(f"{measured.memory:.0f}")
+        yield f"| {case.name} | " + " | ".join(peaks) + " |"
+
+
+@contextmanager
+def fresh(url: str, table: str) -> Iterator[psycopg.Connection]:
+    """The table, made anew and empty, with nothing left to write out from before."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+        connection.execute(TABLES[table])
+        connection.execute("CHECKPOINT")
+        yield connection
+        connection.execute(f"DROP TABLE {table}")
+
+
+def run(command: list[str], measured: Measured) -> None:
+    """Run it to its end and add what it took."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    measured.wall.append(time.perf_counter() - start)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    measured.processor.append(usage.ru_utime + usage.ru_stime)
+    measured.memory = max(measured.memory, usage.ru_maxrss / 1024)
+
+
+def heading(url: str, options: argparse.Namespace) -> Iterator[str]:
+    """Where and how this was measured."""
+    with psycopg.connect(url) as connection:
+        version = connection.info.parameter_status("server_version")
+    settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
+    yield f"TPC-H at scale {options.scale}; medians of {options.runs} runs in turn; whole processes, start-up included."
+    yield f"PostgreSQL {version} ({settings}), Python {platform.python_version()}, {os.cpu_count()} cores,"
+    yield "client and server on one machine."
+    yield ""
+
+
+if __name__ == "__main__":
+    main()

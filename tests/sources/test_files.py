@@ -1,0 +1,145 @@
+"""From names to bytes: globs, suffixes, compression, digests; and the formats that are not CSV."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import feather
+
+from harborctl.errors import BadRow, SourceError
+from harborctl.model import LoadOptions, SourceFormat
+from harborctl.sources import open_sources
+from harborctl.sources.files import find_files
+
+TEXT = b"a,b\n" + b"".join(b"%d,x%d\n" % (number, number) for number in range(100_000))
+
+
+def lz4(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "lz4") as stream:
+        stream.write(data)
+    return bytes(sink.getvalue())
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd, "lz4": lz4}
+
+
+def rows(*names: Path | str, **options: Any) -> list[dict[str, Any]]:
+    found = []
+    for source in open_sources(LoadOptions(sources=tuple(map(str, names)), **options)):
+        try:
+            for batch in source.batches(range(len(source.schema))):
+                found += [dict(zip(source.schema.names, row, strict=True)) for row in _tuples(batch.records)]
+        finally:
+            source.close()
+    return found
+
+
+def _tuples(records: pa.RecordBatch) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in records.columns), strict=True))
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_compressed_files_are_streamed_and_hashed_as_they_lie(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.csv.{suffix}"
+    # Two compressed files put together are one, as with cat.
+    path.write_bytes(COMPRESS[suffix](TEXT[:1000]) + COMPRESS[suffix](TEXT[1000:]))
+    (source,) = open_sources(LoadOptions(sources=(str(path),)))
+    count = sum(batch.records.num_rows for batch in source.batches([0]))
+    result = source.result()
+    source.close()
+    assert count == result.rows == 100_000
+    assert (result.bytes, result.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_compressed_file_cut_short_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.csv.{suffix}"
+    whole = COMPRESS[suffix](TEXT)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match=r"x\.csv\.\w+ cannot be decompressed"):
+        rows(path)
+
+
+def test_json_lines_keep_numbers_and_nested_values_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        '{"n": 1.10, "big": 123456789012345678901234567890, "t": "é\\n", "f": true, "o": {"x": [1.50, null, "ä"]}}\n'
+        "\n"
+        '{"t": null, "n": -0}\n'
+    )
+    assert rows(path) == [
+        {"n": "1.10", "big": "123456789012345678901234567890", "t": "é\n", "f": "true", "o": '{"x":[1.50,null,"ä"]}'},
+        {"n": "-0", "big": None, "t": None, "f": None, "o": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ('{"a": 1}\n{"a": \n', 2, "not JSON"),
+        ('{"a": 1}\n\n[1]\n', 3, "not a JSON object"),
+        ('{"a": 1}\n{"a": "\xe9"}\n', 2, "not JSON"),
+    ],
+)
+def test_broken_json_lines_are_located(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(BadRow, match=message) as caught:
+        rows(path)
+    assert caught.value.location
+    assert caught.value.location.line == line
+
+
+def test_a_field_that_turns_up_late_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"a": "x" * 1000}) + "\n" for _ in range(1000)) + '{"a": "y", "b": 1}\n')
+    with pytest.raises(BadRow, match="field b is new") as caught:
+        rows(path)
+    assert caught.value.location
+    assert caught.value.location.line == 1001
+
+
+def test_arrow_files_and_streams(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array(range(20_000), pa.int16()), "b": pa.array(["x", None] * 10_000)})
+    feather.write_feather(table, tmp_path / "x.feather", compression="zstd")
+    with pa.ipc.new_file(tmp_path / "x.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pa.ipc.new_stream(tmp_path / "x.arrows", table.schema) as writer:
+        writer.write_table(table)
+    for name in ("x.feather", "x.arrow", "x.arrows"):
+        assert rows(tmp_path / name) == table.to_pylist()
+    (tmp_path / "cut.arrow").write_bytes((tmp_path / "x.arrow").read_bytes()[:-300])
+    with pytest.raises(SourceError, match="not a readable Arrow file"):
+        rows(tmp_path / "cut.arrow")
+    (tmp_path / "cut.arrows").write_bytes((tmp_path / "x.arrows").read_bytes()[:-3000])
+    with pytest.raises(BadRow, match="damaged"):
+        rows(tmp_path / "cut.arrows")
+
+
+def test_tab_separated(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text('a\tb\n1\t"x\ty"\n')
+    assert rows(tmp_path / "x.tsv") == [{"a": "1", "b": "x\ty"}]
+
+
+def test_a_file_with_glob_characters_in_its_name_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "x[1].csv").write_text("a\n1\n")
+    assert [file.format for file in find_files([str(tmp_path / "x[1].csv")], None)] == [SourceFormat.CSV]
+
+
+def test_a_compressed_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet.gz").write_bytes(b"")
+    with pytest.raises(SourceError, match="compressed as a whole"):
+        find_files([str(tmp_path / "x.parquet.gz")], None)
