@@ -79,7 +79,7 @@ def feed_until_it_ends(process: subprocess.Popen[bytes], event: Any, after: int 
                 break
     except BrokenPipeError:
         pass
-    process.wait(timeout=10)
+    process.wait(timeout=30)
     ended = time.monotonic()
     return ended - happened
 
@@ -169,7 +169,7 @@ def test_a_full_disk(server: Server, small_disk: Path, tmp_path: Path, writer: s
     os.chown(small_disk / "space", owner.st_uid, owner.st_gid)
     # pytest's folders are closed to the user whom the server runs as when root starts it.
     for folder in (small_disk, *list(small_disk.parents)[:3]):
-        folder.chmod(0o755)
+        folder.chmod(folder.stat().st_mode | 0o055)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}/space'")
         connection.execute("DROP TABLE items; " + CREATE + " TABLESPACE small")

@@ -111,7 +111,7 @@ class _CopyStream:
     def _write(self, copy: psycopg.Copy, encoded: Encoded) -> None:
         self._recent.append((self._rows_of_copy, encoded.batch))
         for data in encoded.data:
-            copy.write(data)
+            copy.write(memoryview(data))  # the driver cuts it in pieces; of bytes it would make copies
         count = encoded.batch.records.num_rows
         self._rows_of_copy += count
         self.sent += count

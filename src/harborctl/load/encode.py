@@ -12,6 +12,7 @@ from pgpq import ArrowToPostgresBinaryEncoder
 
 from harborctl.errors import BadRow
 from harborctl.load.convert import NotPlain, Unstorable
+from harborctl.load.text_rules import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,8 @@ class CopyFormat(Enum):
 # Signature, flags and header extension length, and the end (PostgreSQL manual, COPY, Binary Format).
 BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 BINARY_TRAILER = b"\xff\xff"
+
+CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,11 @@ def text_columns(plan: Plan, batch: Batch) -> list[pa.Array]:
     """
     columns = _converted(plan, batch, lambda codec: codec.text)
     for planned, column in zip(plan.columns, columns, strict=True):
-        data = column.buffers()[2]
-        if data is not None and b"\0" in data.to_pybytes():
-            row = pc.index(pc.match_substring(column, "\0"), True).as_py()
+        # What is held may also lie below a NULL.
+        if b"\0" in held(column) and (row := pc.index(pc.match_substring(column, "\0"), True).as_py()) >= 0:
             raise BadRow(
                 'invalid byte sequence for encoding "UTF8": 0x00',
-                code="22021",
+                code=CHARACTER_NOT_IN_REPERTOIRE,
                 location=batch.location(row),
                 column=planned.target.name,
                 value=column[row].as_py(),
@@ -131,12 +133,10 @@ def copy_text(columns: list[pa.Array]) -> bytes:
     """Rows of `string` columns in COPY's text format: one line a row, whatever the fields hold."""
     escaped = []
     for column in columns:
-        data = column.buffers()[2]
-        held = data.to_pybytes() if data is not None else b""
-        array = column
+        characters = held(column)
         for character, escape in _ESCAPES:
-            if character.encode() in held:
-                array = pc.replace_substring(array, character, escape)
-        escaped.append(array)
+            if character.encode() in characters:
+                column = pc.replace_substring(column, character, escape)  # noqa: PLW2901  # escaped once for each
+        escaped.append(column)
     lines = pc.binary_join_element_wise(*escaped, "\t", null_handling="replace", null_replacement="\\N")
     return "\n".join([*lines.to_pylist(), ""]).encode()

@@ -1,4 +1,4 @@
-"""Read ahead: run an iterator in a thread, so that reading and encoding overlap with the socket."""
+"""Read ahead: run an iteration in a thread, so that reading and encoding overlap with the socket."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-# Blocks in flight. Measured on lineitem: 4 keeps the socket busy; more only holds memory.
+# Blocks in flight. Measured on lineitem: 4 keeps the socket busy; more only holds memory. A second thread, for encoding
+# alone, made loads slower on two cores: the server needs one of them whole.
 QUEUE_LENGTH = 4
 
-# How long the thread may take to see that nobody wants more.
+# How often the thread looks whether anybody wants more, and how long it is given to end.
 STOP_INTERVAL_SECONDS = 0.1
+END_SECONDS = 0.5
 
 
 @contextmanager
 def read_ahead(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
     """The same items in the same order, made by a thread up to `QUEUE_LENGTH` ahead.
 
-    What the iterator raises is raised here, in its place. Leaving the block ends the thread, whatever it waits for.
+    What the iteration raises is raised here, in its place. Leaving the block ends the thread; one that is stuck in a
+    read is left behind and dies with the process.
     """
     # Each entry is (item, None), (None, error) or the end, (None, None).
     waiting: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(QUEUE_LENGTH)
@@ -47,19 +50,20 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
         except BaseException as error:  # noqa: BLE001  # handed to the consumer, who raises it
             put((None, error))
 
-    def consume() -> Iterator[Item]:
-        while True:
-            item, error = waiting.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-
     thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
     thread.start()
     try:
-        yield consume()
+        yield _consumed(waiting)
     finally:
         unwanted.set()
-        thread.join(timeout=1.0)
+        thread.join(timeout=END_SECONDS)
+
+
+def _consumed(waiting: queue.Queue[tuple[Item | None, BaseException | None]]) -> Iterator[Item]:
+    while True:
+        item, error = waiting.get()
+        if error is not None:
+            raise error
+        if item is None:
+            return
+        yield item

@@ -48,6 +48,11 @@ class Plan:
         return [column.position for column in self.columns if column.position is not None]
 
     @property
+    def direct_types(self) -> list[pa.DataType | None]:
+        """For each of `positions` the type that its text may be read as right away."""
+        return [column.codec.direct for column in self.columns if column.position is not None]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The target columns that are filled."""
         return tuple(column.target.name for column in self.columns)

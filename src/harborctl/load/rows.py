@@ -43,8 +43,9 @@ def bad_row(error: HarborctlError, plan: Plan, batch: Batch, row: int, column: s
     """`error` with the place of the row that caused it, and the value where the column is known."""
     value = None
     if column in plan.names:
-        # The field's text form: what the server was given to read, whichever way it was sent.
-        one = Batch(batch.records.slice(row, 1), batch.file, lambda _: batch.line_of(row))
+        # The field as it stands in the source, or the text form of a typed value, whichever way it was sent.
+        records = batch.as_read() if batch.as_read else batch.records
+        one = Batch(records.slice(row, 1), batch.file, lambda _: batch.line_of(row))
         position = plan.names.index(column)
         value = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
     return BadRow(

@@ -154,7 +154,7 @@ class _Load:
         return taken
 
     def _watched(self, source: Source, plan: Plan, bytes_before: int) -> Iterator[Batch]:
-        for batch in source.batches(plan.positions):
+        for batch in source.batches(plan.positions, plan.direct_types):
             self.progress.bytes_read(bytes_before + source.position())
             yield batch
 

@@ -47,7 +47,7 @@ class ArrowSource:
                 hint="Fetch the file again: it may have been cut short. Another format is named by --format.",
             ) from error
 
-    def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
         """See `Source.batches`."""
         for batch in self._read():
             for start in range(0, batch.num_rows, BATCH_ROWS):

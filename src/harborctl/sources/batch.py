@@ -18,14 +18,16 @@ class Batch:
     """Rows of one source.
 
     Attributes:
-        records: the rows; of a CSV every column is `string`.
+        records: the rows; of a CSV every column is `string`, or of the type that it was asked to be read as.
         file: the source, as the user named it.
+        as_read: makes the rows anew with every field as it stands in the source, where `records` has other types.
         line_of: 0-based row of `records` → 1-based physical line (Parquet: row) at which it starts in the source.
     """
 
     records: pa.RecordBatch
     file: str
     line_of: Callable[[int], int]
+    as_read: Callable[[], pa.RecordBatch] | None = None
 
     def location(self, row: int) -> Location:
         """Where the 0-based `row` of this batch stands in its source."""
@@ -47,8 +49,11 @@ class Source(Protocol):
     named: bool
     size: int | None
 
-    def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:
         """The rows from the first to the last, once, with the columns at these positions of `schema`, in this order.
+
+        `direct` names for each column a type that its text may be read as right away, which saves a step; a batch may
+        come with the text all the same.
 
         Raises:
             BadRow: a record is not of the format.

@@ -11,23 +11,27 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
 from harborctl.sources.batch import Batch
-from harborctl.sources.csv_records import ByteDialect, Record, line_ends, records
+from harborctl.sources.csv_records import ByteDialect, Record, RecordEnds, line_ends, records
 from harborctl.sources.files import ByteStream, HashingReader, SourceFile, open_bytes, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Measured on lineitem: blocks of 0.25 MiB cost 15 % more client time; larger ones only hold memory.
 BLOCK_BYTES = 512 * 1024
+
+# A record that does not end is read on in pieces as large as what there is of it, but for the memory not larger.
+READ_BYTES = 32 * 1024 * 1024
 
 # PostgreSQL refuses a COPY line of 1 GiB and over (MaxAllocSize); a record that never ends must not eat the memory.
 MAX_RECORD_BYTES = 1024 * 1024 * 1024 - 1
@@ -54,20 +58,34 @@ class CsvSource:
         if codecs.lookup(dialect.encoding).name != "utf-8":
             self._text = _Utf8Reader(self._text, dialect.encoding, self.name)
         self._pending = b""
-        self._at_end = False
         self._line = 1
         self._rows = 0
         self._plain_quoting = _plain_quoting(self._dialect)
+        self._ends = RecordEnds(self._dialect)
+        self._direct: Mapping[int, pa.DataType] = {}
+        self._simple_blocks = 1
+        self._doubtful_blocks = 0
         try:
             self._read_start(dialect)
         except BaseException:
             self.close()
             raise
 
-    def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:
         """See `Source.batches`."""
-        for text, is_plain in self._blocks():
-            batch = self._batch(text, is_plain, columns)
+        self._direct = {column: arrow for column, arrow in zip(columns, direct, strict=False) if arrow is not None}
+        while True:
+            batch = self._simple_batch(columns) or self._careful_batch(columns)
+            if batch is not None:
+                self._rows += batch.records.num_rows
+                yield batch
+            if not self._fill():
+                break
+        if self._pending:
+            if self._ends.inside:
+                raise self._unterminated(self._line)  # before a copy is made of what may be most of the file
+            text, self._pending = self._pending, b""
+            batch = self._batch(text, self._quoting_is_plain(text), columns)
             self._rows += batch.records.num_rows
             yield batch
 
@@ -145,68 +163,81 @@ class CsvSource:
                 hint="Look for a quote that is never closed.",
             )
         try:
-            data = self._text.read(max(BLOCK_BYTES, len(self._pending)))
+            data = self._text.read(min(max(BLOCK_BYTES, len(self._pending)), READ_BYTES))
         except OSError as error:
             raise SourceError(
                 f"{self.name} cannot be read: {error.strerror or error}", code="unreadable_file"
             ) from error
         self._pending += data
-        self._at_end = not data
         return bool(data)
 
     # -- blocks of whole records
 
-    def _blocks(self) -> Iterator[tuple[bytes, bool]]:
-        """Text that starts and ends at a record's bounds, and whether Arrow reads it as COPY does."""
-        while True:
-            cut, is_plain = self._last_record_end()
-            if cut:
-                text, self._pending = self._pending[:cut], self._pending[cut:]
-                yield text, is_plain
-            if not self._fill():
-                break
-        if self._pending:
-            text, self._pending = self._pending, b""
-            yield text, self._quoting_is_plain(text, len(text))
+    def _simple_batch(self, columns: Sequence[int]) -> Batch | None:
+        """What is pending up to its last line end, if that proves to be records of one line each.
 
-    def _last_record_end(self) -> tuple[int, bool]:
-        text = self._pending
-        for line_end in (b"\n", b"\r"):
-            # A CR that ends the text may be half of a CRLF.
-            cut = text.rfind(line_end, 0, len(text) - (line_end == b"\r")) + 1
-            if not cut:
-                continue
-            if self._quoting_is_plain(text, cut):
-                return cut, True
-            if (cut := self._outside_quotes(text, cut, line_end)) > 0:
-                return cut, False
-        return 0, False
+        The proof costs next to nothing because it looks at what Arrow made of the text. No line end in any value: so
+        each record is one line, and the text ends where a record does. No quote in any value: so every quote opened or
+        closed a field, which means to COPY what it means to Arrow. No row without any value: so no line is empty.
+        None is no verdict, only doubt.
+        """
+        cut = self._pending.rfind(b"\n") + 1
+        if not cut or self._ends.seen or self._doubtful_blocks > self._simple_blocks:
+            return None
+        text = self._pending[:cut]
+        batch = self._records_if_simple(text, columns)
+        if batch is None:
+            self._doubtful_blocks += 1
+            return None
+        self._simple_blocks += 1
+        self._pending = self._pending[cut:]
+        first_line = self._line
+        self._line += batch.num_rows
+        as_read = partial(self._arrow_batch, text, columns, ignore_empty_lines=False) if self._direct else None
+        return Batch(batch, self.name, partial(int.__add__, first_line), as_read)
 
-    def _quoting_is_plain(self, text: bytes, end: int) -> bool:
-        """Whether every quote in `text[:end]` stands where RFC 4180 puts it, and none is left open."""
+    def _records_if_simple(self, text: bytes, columns: Sequence[int]) -> pa.RecordBatch | None:
         dialect = self._dialect
-        if dialect.escape != dialect.quote and text.find(dialect.escape, 0, end) >= 0:
+        has_quotes = dialect.quote in text
+        if has_quotes and (len(columns) != len(self.schema) or dialect.escape != dialect.quote):
+            return None
+        if text.startswith(codecs.BOM_UTF8) or b"" not in dialect.nulls:
+            return None  # Arrow would drop the mark; an empty line would not be told from empty fields
+        if b"\r" in text and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
+            return None
+        # Of the numbers that Arrow takes and PostgreSQL does not, those read directly are all like 1e+-1.
+        direct = {} if b"+" in text else self._direct
+        try:
+            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=direct)
+        except pa.ArrowInvalid:
+            return None
+        if len(self.schema) > 1 and _may_have_empty_rows(batch):
+            return None
+        if has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns):
+            return None
+        return batch
+
+    def _careful_batch(self, columns: Sequence[int]) -> Batch | None:
+        """What is pending up to its last record's end, whatever it is made of."""
+        cut = self._ends.last(self._pending)
+        if not cut:
+            return None
+        text, self._pending = self._pending[:cut], self._pending[cut:]
+        return self._batch(text, self._quoting_is_plain(text), columns)
+
+    def _quoting_is_plain(self, text: bytes) -> bool:
+        """Whether every quote stands where RFC 4180 puts it, and none is left open."""
+        dialect = self._dialect
+        if dialect.escape != dialect.quote and dialect.escape in text:
             return False
-        return text.find(dialect.quote, 0, end) < 0 or self._plain_quoting.fullmatch(text, 0, end) is not None
-
-    def _outside_quotes(self, text: bytes, cut: int, line_end: bytes) -> int:
-        """The last place up to `cut` that is behind a `line_end` and outside quotes by COPY's rules; 0 without one."""
-        dialect = self._dialect
-        if dialect.escape != dialect.quote:
-            ends = [record.end for record in records(text, dialect) if record.closed and record.end < len(text)]
-            return ends[-1] if ends else 0
-        is_inside = text.count(dialect.quote, 0, cut) % 2
-        while is_inside and cut:
-            earlier = text.rfind(line_end, 0, cut - 1) + 1
-            is_inside ^= text.count(dialect.quote, earlier, cut) % 2
-            cut = earlier
-        return cut
+        return dialect.quote not in text or self._plain_quoting.fullmatch(text) is not None
 
     # -- one block
 
     def _batch(self, text: bytes, is_plain: bool, columns: Sequence[int]) -> Batch:
         first_line = self._line
-        if is_plain:
+        # Arrow takes these bytes for a mark of the encoding wherever a block happens to start.
+        if is_plain and not text.startswith(codecs.BOM_UTF8):
             try:
                 batch = self._read_with_arrow(text, columns)
             except pa.ArrowInvalid:
@@ -237,9 +268,18 @@ class CsvSource:
                 raise pa.ArrowInvalid("empty line")
         return batch
 
-    def _arrow_batch(self, text: bytes, columns: Sequence[int], *, ignore_empty_lines: bool) -> pa.RecordBatch:
+    def _arrow_batch(
+        self,
+        text: bytes,
+        columns: Sequence[int],
+        *,
+        ignore_empty_lines: bool,
+        direct: Mapping[int, pa.DataType] | None = None,
+    ) -> pa.RecordBatch:
         dialect = self._dialect
-        taken = [str(column) for column in columns]
+        if not text.endswith((b"\n", b"\r")):
+            text += b"\n"  # at the end of its input Arrow takes an empty field for quoted if the one before it was
+        taken = {str(column): (direct or {}).get(column, pa.string()) for column in columns}
         table = arrow_csv.read_csv(
             pa.BufferReader(text),
             arrow_csv.ReadOptions(
@@ -255,11 +295,11 @@ class CsvSource:
                 ignore_empty_lines=ignore_empty_lines,
             ),
             arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(taken, pa.string()),
+                column_types=taken,
                 null_values=[null.decode() for null in dialect.nulls],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
-                include_columns=taken,
+                include_columns=list(taken),
             ),
         )
         return _one_batch(table)
@@ -367,6 +407,22 @@ def _plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
     field = quote + b"[^" + quote + b"]*+" + doubled + quote
     start, end = b"(?<![^" + delimiter + b"\r\n])", b"(?![^" + delimiter + b"\r\n])"
     return re.compile(b"[^" + quote + b"]*+(?:" + start + field + end + b"[^" + quote + b"]*+)*+")
+
+
+def _holds_any(array: pa.Array, characters: tuple[bytes, ...]) -> bool:
+    """Whether one of these characters is in any value of an array that Arrow has just made."""
+    if array.type != pa.string() or (data := array.buffers()[2]) is None:
+        return False
+    text = data.to_pybytes()
+    return any(character in text for character in characters)
+
+
+def _may_have_empty_rows(batch: pa.RecordBatch) -> bool:
+    """Whether some row may have nothing but NULLs, which is what Arrow makes of an empty line, too."""
+    if any(column.null_count == 0 for column in batch.columns):
+        return False
+    is_empty = reduce(pc.and_, (column.is_null() for column in batch.columns))
+    return bool(pc.any(is_empty).as_py())
 
 
 def _may_have_empty_lines(text: bytes) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +45,30 @@ class Record:
 
 def records(text: bytes, dialect: ByteDialect) -> Iterator[Record]:
     """The records of `text`, which starts at a record's start."""
-    plain = re.compile(b"[" + b"".join(map(re.escape, (dialect.delimiter, dialect.quote, b"\r", b"\n"))) + b"]")
-    quoted = re.compile(b"[" + re.escape(dialect.quote) + re.escape(dialect.escape) + b"]")
+    special = b"".join(map(re.escape, (dialect.delimiter, dialect.quote, b"\r", b"\n")))
+    plain, quoted = re.compile(b"[" + special + b"]"), _quoted_text(dialect)
     position = 0
     while position < len(text):
         record = _record(text, position, dialect, plain, quoted)
         yield record
         position = record.end
+
+
+def _quoted_text(dialect: ByteDialect) -> re.Pattern[bytes]:
+    """Up to the closing quote, in one match, so that a field of 100 MB costs no more than that. Nothing backtracks."""
+    quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
+    plain = b"[^" + quote + escape + b"]*+"
+    if dialect.escape == dialect.quote:
+        return re.compile(plain + b"(?:" + quote + quote + plain + b")*+")
+    return re.compile(plain + b"(?:" + escape + b"[" + quote + escape + b"]?+" + plain + b")*+")
+
+
+def _unescaped(text: bytes, dialect: ByteDialect) -> bytes:
+    quote, escape = dialect.quote, dialect.escape
+    if escape == quote:
+        return text.replace(quote + quote, quote)
+    # From left to right: of two escapes the second is none.
+    return escape.join(part.replace(escape + quote, quote) for part in text.split(escape + escape))
 
 
 def _record(
@@ -82,11 +99,12 @@ def _record(
             end_field()
         elif found == dialect.quote:
             saw_quote = True
-            after = _quoted_part(text, position, dialect, quoted, parts)
-            if after is None:
+            behind = cast("re.Match[bytes]", quoted.match(text, position)).end()  # it always matches, maybe nothing
+            parts.append(_unescaped(text[position:behind], dialect))
+            position = behind + 1
+            if behind == len(text):
                 end_field()
                 return Record(fields, start, len(text), closed=False)
-            position = after
         else:
             end_field()
             if found == b"\r" and text[position : position + 1] == b"\n":
@@ -94,25 +112,105 @@ def _record(
             return Record(fields, start, position, closed=True)
 
 
-def _quoted_part(
-    text: bytes, position: int, dialect: ByteDialect, quoted: re.Pattern[bytes], parts: list[bytes]
-) -> int | None:
-    """Append what stands inside quotes up to the closing one; return the place behind it, or None if there is none."""
-    while True:
-        match = quoted.search(text, position)
-        if match is None:
-            parts.append(text[position:])
-            return None
-        parts.append(text[position : match.start()])
-        position = match.end()
-        following = text[position : position + 1]
-        if match.group() == dialect.escape and following in (dialect.escape, dialect.quote) and following:
-            parts.append(following)
-            position += 1
-        elif match.group() == dialect.quote:
-            return position
+# Quotes to look behind, one by one, for the last line end outside of them: more than the longest line has of them.
+WALKED_QUOTES = 5000
+
+
+class RecordEnds:
+    """Finds the last place behind a record in text that grows, without looking at any of it twice.
+
+    Attributes:
+        inside: whether the text ends in quotes.
+        seen: how much of the text is known to hold no record's end.
+    """
+
+    def __init__(self, dialect: ByteDialect) -> None:
+        self._dialect = dialect
+        quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
+        self._special = re.compile(b"[" + quote + escape + b"]")
+        self._quoted_text = _quoted_text(dialect)
+        # Up to a quote that is not closed; up to that or a line end outside quotes.
+        field = quote + self._quoted_text.pattern + quote
+        plain, plain_line = b"[^" + quote + b"]*+", b"[^" + quote + b"\r\n]*+"
+        self._closed = re.compile(plain + b"(?:" + field + plain + b")*+")
+        self._one_line = re.compile(plain_line + b"(?:" + field + plain_line + b")*+")
+        # Where the character stands that an escape is before, until that has been passed.
+        self._escaped = -1
+        self.inside = False
+        self.seen = 0
+
+    def restart(self) -> None:
+        """The text that follows begins with a record."""
+        self._escaped, self.inside, self.seen = -1, False, 0
+
+    def last(self, text: bytes) -> int:
+        """The place behind the last line end outside quotes; 0 if there is none.
+
+        After a 0 the next `text` is this one with more behind it, else what is behind the place.
+        """
+        place = self._last_by_quotes(text) if self._dialect.escape == self._dialect.quote else self._last_by_state(text)
+        if place:
+            self.restart()
         else:
-            parts.append(match.group())
+            # A CR that ends the text may be half of a CRLF: it is looked at again.
+            self.seen = len(text) - (not self.inside and text.endswith(b"\r"))
+        return place
+
+    def _last_by_quotes(self, text: bytes) -> int:
+        """Quotes alone tell: behind an odd number of them is inside. Going back from the end, one is soon found."""
+        was_inside = self.inside
+        self.inside = was_inside ^ bool(text.count(self._dialect.quote, self.seen) % 2)
+        place = self._walk_back(text, self.seen, len(text), self.inside, WALKED_QUOTES)
+        if place is not None:
+            return place
+        # So many quotes and no line end outside them: long fields, which are passed over in one match.
+        start = self.seen
+        if was_inside:
+            start = cast("re.Match[bytes]", self._quoted_text.match(text, start)).end() + 1
+            if start > len(text):
+                return 0
+        first = cast("re.Match[bytes]", self._one_line.match(text, start)).end()
+        if text[first : first + 1] not in (b"\n", b"\r"):
+            return 0
+        open_quote = cast("re.Match[bytes]", self._closed.match(text, first)).end()
+        return self._walk_back(text, start, open_quote, False, len(text)) or 0
+
+    def _walk_back(self, text: bytes, start: int, end: int, inside: bool, quotes: int) -> int | None:
+        """The place behind the last line end outside quotes in `text[start:end]`; None after so many quotes."""
+        while quotes:
+            earlier = text.rfind(self._dialect.quote, start, end)
+            if not inside and (place := _behind_line_end(text, max(earlier, start), end)):
+                return place
+            if earlier < 0:
+                return 0
+            inside, end = not inside, earlier
+            quotes -= 1
+        return None
+
+    def _last_by_state(self, text: bytes) -> int:
+        """With an escape character of its own, a quote counts or not by what stands before it."""
+        quote, escape = self._dialect.quote, self._dialect.escape
+        place, outside_from = 0, self.seen
+        for match in self._special.finditer(text, self.seen):
+            if match.start() == self._escaped:
+                continue
+            if self.inside and match.group() == escape:
+                self._escaped = match.end()
+            elif match.group() == quote:
+                if not self.inside:
+                    place = _behind_line_end(text, outside_from, match.start()) or place
+                self.inside = not self.inside
+                outside_from = match.end()
+        if not self.inside:
+            place = _behind_line_end(text, outside_from, len(text)) or place
+        return place
+
+
+def _behind_line_end(text: bytes, start: int, end: int) -> int:
+    """The place behind the last line end in `text[start:end]`; 0 if there is none, or only a CR that ends the text."""
+    line_feed = text.rfind(b"\n", start, end)
+    carriage_return = text.rfind(b"\r", max(start, line_feed), min(end, len(text) - 1))
+    return max(line_feed, carriage_return) + 1
 
 
 def line_ends(text: bytes, start: int = 0, end: int | None = None) -> int:

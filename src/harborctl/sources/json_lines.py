@@ -51,7 +51,7 @@ class JsonLinesSource:
             raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
-    def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]
         known = set(self.schema.names)

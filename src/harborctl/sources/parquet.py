@@ -43,7 +43,7 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
-    def batches(self, columns: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]
         reader = self._file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
