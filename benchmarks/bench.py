@@ -81,7 +81,8 @@ def main() -> None:
     with server() as url:
         lines = [*measure(url, options.scale, options.runs, options.only)]
         memory = [*measure_memory(url, [s for s in ("0.1", options.scale, options.memory_scale) if s], options.only)]
-    report = "\n".join([*heading(url, options), *lines, "", *memory, ""])
+        above = [*heading(url, options)]
+    report = "\n".join([*above, *lines, "", *memory, ""])
     print(report)
     if not options.only:
         RESULT.write_text(report)

@@ -18,8 +18,8 @@ import pytest
 from harborctl.db.embedded import Server
 from tests.load.conftest import wait_for
 
-# The bound on the time from the event to the end of the process.
-SECONDS_TO_END = 2.0
+# From the event to the end of the process. On a quiet machine all of them take less than one; a busy one gets more.
+SECONDS_TO_END = 5.0
 
 CREATE = "CREATE TABLE items (id integer, name text)"
 
