@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from harborctl.reports.lexer import NotSql, line_and_column, pieces, tokens
 from harborctl.reports.parse import parse_report
-from harborctl.reports.run import run_report, statement
+from harborctl.reports.run import Bound, run_report
 
 HEADER = "-- param: x integer = 1\n-- param: y text = 'b'\n"
 
@@ -123,7 +123,8 @@ def test_only_what_was_put_in_as_a_parameter_is_one(parts: list[str], separator:
     expected = [part[1:] for part in parts if part in (":x", ":y")]
     assert parameters(sql) == expected
 
-    compiled = str(statement(parse_report("r", "r.sql", HEADER + sql)).compile(dialect=DIALECT))
+    bound = Bound(parse_report("r", "r.sql", HEADER + sql), {"x": None, "y": None}, {})
+    compiled = str(bound.statement().compile(dialect=DIALECT))
     # What psycopg makes of it: https://www.psycopg.org/psycopg3/docs/basic/params.html
     names = []
 

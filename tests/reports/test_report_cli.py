@@ -1,4 +1,4 @@
-"""`harborctl report` as a process: both streams and the exit code, every time."""
+"""`harborctl report`: both streams and the exit code, every time; as a process where that matters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from typing import IO
 import pytest
 from sqlalchemy import Engine
 
-from tests.conftest import Harborctl, Run
+from tests.conftest import Run
+from tests.inprocess import Invoke, invoke
+
+__all__ = ["invoke"]
 
 SHOP = """
     INSERT INTO harbor.products (id, sku, name, category, price_cents, active) VALUES
@@ -38,17 +41,23 @@ Mug       MUG-W                           4          0      4
 
 
 @pytest.fixture
+def harborctl(invoke: Invoke) -> Invoke:
+    """Without a process of its own, which is most of what such a command takes."""
+    return invoke
+
+
+@pytest.fixture
 def shop(engine: Engine) -> None:
     """Three products, five variants; of variant 1 seven pieces are held."""
     with engine.begin() as connection:
         connection.exec_driver_sql(SHOP)
 
 
-def test_low_stock(harborctl: Harborctl, shop: None) -> None:
+def test_low_stock(harborctl: Invoke, shop: None) -> None:
     assert harborctl("report", "low_stock") == Run(0, LOW_STOCK, "")
 
 
-def test_a_parameter(harborctl: Harborctl, shop: None) -> None:
+def test_a_parameter(harborctl: Invoke, shop: None) -> None:
     run = harborctl("report", "low_stock", "-p", "threshold=7", "--format", "csv")
     assert run == Run(
         0,
@@ -60,7 +69,7 @@ def test_a_parameter(harborctl: Harborctl, shop: None) -> None:
     )
 
 
-def test_json(harborctl: Harborctl, shop: None) -> None:
+def test_json(harborctl: Invoke, shop: None) -> None:
     run = harborctl("report", "low_stock", "--json", "--param", "threshold=4")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout) == [
@@ -69,7 +78,7 @@ def test_json(harborctl: Harborctl, shop: None) -> None:
     assert harborctl("report", "low_stock", "--format", "json", "-p", "threshold=4") == run
 
 
-def test_inventory_value(harborctl: Harborctl, shop: None) -> None:
+def test_inventory_value(harborctl: Invoke, shop: None) -> None:
     run = harborctl("report", "inventory_value", "--format", "csv")
     assert run == Run(
         0,
@@ -83,7 +92,7 @@ def test_inventory_value(harborctl: Harborctl, shop: None) -> None:
     assert (run.code, run.stdout.splitlines()[1:], run.stderr) == (0, ["T-shirt,clothes,16,318.40,100.0,100.0"], "")
 
 
-def test_load_history(harborctl: Harborctl, engine: Engine) -> None:
+def test_load_history(harborctl: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("""
             INSERT INTO harborctl.loads (id, target_schema, target_table, mode, writer, status, rows_read, inserted,
@@ -114,6 +123,9 @@ LIST = """\
     -p since date = -7d
 
 Built in
+  duplicate_keys: Keys that are there more than once
+    -p table table  The table to search
+    -p columns column[]  The columns that should tell its rows apart
   inventory_value: What the stock is worth
     -p category text = null  Only products of this category
   load_history: What was loaded
@@ -121,6 +133,16 @@ Built in
     -p target text = null  Only loads into this table, as schema.table
   low_stock: Variants running low
     -p threshold integer = 5  Stock level below which a variant is listed
+  most_reserved: What is reserved most
+    -p days integer = 14  How many days, today included
+    -p top integer = 20  How many variants
+  oversold_risk: Variants that may be sold twice
+    -p percent numeric = 80  List a variant from this share of its stock on
+    -p days integer = 14  Days from which to tell how fast it goes
+  reservations_aging: How old the reservations are
+    -p category text = null  Only variants of products of this category
+  table_sizes: How large the tables are
+    -p schema text = null  Only tables of this schema
 """
 MINE = (
     "-- title: My own\n-- param: ids bigint[]  Which\n-- param: since date = -7d\nSELECT :ids AS ids, :since AS since\n"
@@ -137,7 +159,7 @@ def mine(tmp_path: Path) -> None:
 NO_DATABASE = {"HARBORCTL_URL": "postgresql://nobody@127.0.0.1:1/none"}
 
 
-def test_the_list(harborctl: Harborctl, mine: None) -> None:
+def test_the_list(harborctl: Invoke, mine: None) -> None:
     run = harborctl("report", env={**NO_DATABASE})
     assert (run.code, run.stdout) == (0, LIST)
     assert run.stderr == (
@@ -146,7 +168,7 @@ def test_the_list(harborctl: Harborctl, mine: None) -> None:
     assert harborctl("report", "--quiet") == Run(0, LIST, "")
 
 
-def test_the_list_as_json(harborctl: Harborctl, mine: None) -> None:
+def test_the_list_as_json(harborctl: Invoke, mine: None) -> None:
     run = harborctl("report", "--json", env={**NO_DATABASE})
     assert (run.code, run.stderr) == (0, "")
     reports = json.loads(run.stdout)
@@ -162,10 +184,10 @@ def test_the_list_as_json(harborctl: Harborctl, mine: None) -> None:
             {"name": "since", "type": "date", "required": False, "default": "-7d", "help": ""},
         ],
     }
-    assert [report["folder"] for report in reports[1:]] == ["built in"] * 3
+    assert [report["folder"] for report in reports[1:]] == ["built in"] * 8
 
 
-def test_a_bad_report_is_left_out_of_the_list(harborctl: Harborctl, mine: None, tmp_path: Path) -> None:
+def test_a_bad_report_is_left_out_of_the_list(harborctl: Invoke, mine: None, tmp_path: Path) -> None:
     (tmp_path / "reports" / "bad.sql").write_text("SELECT 1;\nSELECT 2")
     run = harborctl("report")
     assert (run.code, run.stdout) == (0, LIST)
@@ -174,7 +196,7 @@ def test_a_bad_report_is_left_out_of_the_list(harborctl: Harborctl, mine: None, 
     )
 
 
-def test_show(harborctl: Harborctl, mine: None) -> None:
+def test_show(harborctl: Invoke, mine: None) -> None:
     run = harborctl("report", "show", "mine", env={**NO_DATABASE})
     usage = "-- Usage: harborctl report mine -p ids=BIGINT[] [-p since=DATE]\n-- From ./reports/mine.sql\n\n"
     assert run == Run(0, usage + MINE, "")
@@ -182,20 +204,20 @@ def test_show(harborctl: Harborctl, mine: None) -> None:
     assert (run.code, json.loads(run.stdout)["sql"], run.stderr) == (0, MINE, "")
 
 
-def test_configured_folders(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_configured_folders(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "one.sql").write_text("SELECT 1 AS one")
     (tmp_path / "harborctl.toml").write_text('reports = ["ours"]')
     assert harborctl("report", "one", "--format", "csv") == Run(0, "one\n1\n", "")
 
 
-def test_a_file(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_a_file(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text(MINE)
     run = harborctl("report", "./x.sql", "-p", "ids=1,2", "-p", "ids=3", "-p", "since=2026-11", "--format", "jsonl")
     assert run == Run(0, '{"ids": [1, 2, 3], "since": "2026-11-01"}\n', "")
 
 
-def test_a_limit(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_a_limit(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text("SELECT generate_series(1, 9000000000) AS i")
     assert harborctl("report", "x.sql", "--limit", "2", "--format", "csv") == Run(0, "i\n1\n2\n", "")
 
@@ -229,7 +251,7 @@ def test_a_limit(harborctl: Harborctl, tmp_path: Path) -> None:
     ],
 )
 def test_bad_usage_is_told_without_a_database(
-    harborctl: Harborctl, mine: None, arguments: list[str], message: str | None, hint: str | None
+    harborctl: Invoke, mine: None, arguments: list[str], message: str | None, hint: str | None
 ) -> None:
     run = harborctl("report", *arguments, env={**NO_DATABASE})
     assert (run.code, run.stdout) == (2, "")
@@ -238,21 +260,21 @@ def test_bad_usage_is_told_without_a_database(
     assert hint is None or second == f"hint: {hint}"
 
 
-def test_json_contradicted(harborctl: Harborctl) -> None:
+def test_json_contradicted(harborctl: Invoke) -> None:
     run = harborctl("report", "low_stock", "--json", "--format", "csv")
     assert run.code == 2
     assert json.loads(run.stdout)["error"]["message"] == "--json and --format csv contradict each other"
     assert run.stderr == "error: --json and --format csv contradict each other\nhint: Give one of them.\n"
 
 
-def test_two_statements(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_two_statements(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text("SELECT 1;\n\nDELETE FROM harbor.products;\n")
     assert harborctl("report", "x.sql") == Run(
         2, "", "error: x.sql, line 3: a second statement begins here\nhint: A report is exactly one SELECT.\n"
     )
 
 
-def test_a_report_that_writes(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_a_report_that_writes(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text("-- title: T\nINSERT INTO harbor.products VALUES (1)")
     assert harborctl("report", "x.sql") == Run(
         1,
@@ -269,7 +291,7 @@ def test_a_report_that_writes(harborctl: Harborctl, tmp_path: Path) -> None:
     )
 
 
-def test_an_error_in_the_sql(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_an_error_in_the_sql(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text(
         "-- title: T\n-- param: n integer = 1\nSELECT :n,\n       zzz\nFROM harbor.products\n"
     )
@@ -281,7 +303,7 @@ def test_an_error_in_the_sql(harborctl: Harborctl, tmp_path: Path) -> None:
     )
 
 
-def test_the_timeout(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_the_timeout(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text("SELECT pg_sleep(20)")
     for option in ("--timeout", "--statement-timeout"):
         assert harborctl("report", "x.sql", option, "0.2") == Run(
@@ -292,7 +314,7 @@ def test_the_timeout(harborctl: Harborctl, tmp_path: Path) -> None:
         )
 
 
-def test_a_database_without_our_tables(harborctl: Harborctl, engine: Engine) -> None:
+def test_a_database_without_our_tables(harborctl: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA harbor CASCADE")
     run = harborctl("report", "low_stock")
@@ -300,7 +322,7 @@ def test_a_database_without_our_tables(harborctl: Harborctl, engine: Engine) -> 
     assert "\nhint: `harborctl migrate up` makes the tables that built-in reports read.\n" in run.stderr
 
 
-def test_no_connection(harborctl: Harborctl) -> None:
+def test_no_connection(harborctl: Invoke) -> None:
     run = harborctl("report", "low_stock", env={**NO_DATABASE})
     assert (run.code, run.stdout) == (3, "")
     assert run.stderr.startswith("error: ")
@@ -309,7 +331,7 @@ def test_no_connection(harborctl: Harborctl) -> None:
 LATE_FAILURE = "SELECT 1 / (5000 - i) AS v FROM generate_series(1, 9000) AS i"
 
 
-def test_json_is_one_document_also_when_it_fails_late(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_json_is_one_document_also_when_it_fails_late(harborctl: Invoke, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text(LATE_FAILURE)
     run = harborctl("report", "x.sql", "--json")
     assert (run.code, json.loads(run.stdout)["error"]["code"]) == (1, "22012")
@@ -317,7 +339,7 @@ def test_json_is_one_document_also_when_it_fails_late(harborctl: Harborctl, tmp_
     assert harborctl("report", "x.sql", "--format", "json") == Run(1, "", "error: division by zero\n")
 
 
-def test_a_file_is_written_whole_or_not_at_all(harborctl: Harborctl, shop: None, tmp_path: Path) -> None:
+def test_a_file_is_written_whole_or_not_at_all(harborctl: Invoke, shop: None, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text(LATE_FAILURE)
     out = tmp_path / "out.csv"
     out.write_text("older")
@@ -392,13 +414,17 @@ def test_memory_does_not_grow_with_the_rows(environment: dict[str, str], tmp_pat
         assert sum(1 for _ in csv.reader(file)) == 11
 
 
-def test_text_that_standard_output_cannot_say_is_utf_8_all_the_same(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_text_that_standard_output_cannot_say_is_utf_8_all_the_same(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "x.sql").write_text("SELECT '東京' AS city", encoding="utf-8")
-    environment: dict[str, str | None] = {"PYTHONIOENCODING": "ascii"}
-    assert harborctl("report", "x.sql", "--format", "csv", env=environment) == Run(0, "city\n東京\n", "")
+    narrow = {**environment, "PYTHONIOENCODING": "ascii"}
+    with process(narrow, str(tmp_path / "x.sql"), "--format", "csv", stdout=subprocess.PIPE) as running:
+        out, err = running.communicate()
+    assert (running.returncode, out.decode(), err) == (0, "city\n東京\n", b"")
 
 
-def test_a_narrow_terminal(harborctl: Harborctl, shop: None) -> None:
+def test_a_narrow_terminal(harborctl: Invoke, shop: None) -> None:
     run = harborctl("report", "low_stock", env={"COLUMNS": "30"})
     assert (run.code, run.stderr) == (0, "")
     assert run.stdout.startswith("── row 1 ")

@@ -16,7 +16,7 @@ from harborctl.reports.formats import Format
 from harborctl.reports.parse import parse_report
 from harborctl.reports.render import Layout, render
 from harborctl.reports.run import run_report
-from harborctl.reports.values import TYPE_NAMES, BadValue, Value, parameter_type
+from harborctl.reports.values import VALUE_TYPES, BadValue, Value, parameter_type
 
 NOW = datetime(2026, 3, 31, 15, 30, tzinfo=timezone(timedelta(hours=2)))
 
@@ -155,7 +155,7 @@ def test_values_come_back_from_the_server_as_they_went(engine: Engine, type_name
     check()
 
 
-@pytest.mark.parametrize("type_name", [*TYPE_NAMES, *(f"{name}[]" for name in TYPE_NAMES)])
+@pytest.mark.parametrize("type_name", [*VALUE_TYPES, *(f"{name}[]" for name in VALUE_TYPES)])
 def test_null_has_a_type(engine: Engine, type_name: str) -> None:
     assert returned(engine, type_name, None) is None
 

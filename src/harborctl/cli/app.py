@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harborctl import __version__
-from harborctl.cli import count, db, load, migrate, report
+from harborctl.cli import count, db, doctor, load, migrate, report, tables
 from harborctl.cli.invocation import Summarized, stderr_console
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import ErrorInfo, Status
@@ -30,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (load, report, count, migrate, db):
+for module in (load, report, count, tables, migrate, doctor, db):
     module.register(app)
 
 

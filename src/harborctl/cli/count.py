@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +21,11 @@ EXAMPLES = """
 
   harborctl count harbor.variants
 
-  harborctl count harbor.products harbor.variants --exact
+  harborctl count 'harbor.*' --exact
+
+  harborctl count harbor.stock_reservations --where "state = 'active'"
+
+  harborctl count harbor.stock_reservations --sample 1
 
   harborctl count '"Odd Name".orders' --json
 """
@@ -33,25 +39,59 @@ def register(app: typer.Typer) -> None:
 def count(
     invocation: Invocation,
     *,
-    tables: Annotated[list[str], typer.Argument(metavar="[SCHEMA.]TABLE...", help="Tables or views.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="[SCHEMA.]TABLE...", help="Tables or views; * and ? match several, as in 'harbor.*'."),
+    ],
     exact: Annotated[
         bool, typer.Option("--exact", help="Count every row, which takes as long as reading the table.")
     ] = False,
+    sample: Annotated[
+        float | None,
+        typer.Option("--sample", metavar="PERCENT", help="Count on some of the pages; gives a 95 % interval."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="SQL", help="Only rows that meet this condition; the planner estimates them."),
+    ] = None,
 ) -> None:
     """Say how many rows tables have, fast.
 
-    An estimate by default, in time that does not grow with the table. It says how old the statistics are.
+    An estimate by default, in time that does not grow with the table. It says what it stands on and how old the
+    statistics are.
     """
-    from harborctl.counts import count_tables
+    from harborctl.counts import CountOptions, count_tables
     from harborctl.db.engine import open_database
     from harborctl.reports.output import write_text
 
-    with open_database(invocation.connection) as database:
-        counts = count_tables(database.engine, tables, exact=exact)
+    options = CountOptions(exact=exact, sample=sample, where=where)
+    with open_database(invocation.connection) as database, _progress(invocation, exact=exact) as on_table:
+        counts = count_tables(database.engine, tables, options, on_table)
+    if counts.unreadable:
+        invocation.note(f"warning: left out, for want of the right to read: {', '.join(counts.unreadable)}")
     if invocation.json:
-        write_text(json.dumps([_document(counted) for counted in counts], ensure_ascii=False, indent=2) + "\n")
+        write_text(json.dumps([_document(counted) for counted in counts.tables], ensure_ascii=False, indent=2) + "\n")
     else:
-        write_text(_table(invocation, counts))
+        write_text(_table(invocation, counts.tables))
+
+
+@contextmanager
+def _progress(invocation: Invocation, *, exact: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A line with the time on a terminal. Of one running count the server tells nothing: pg_stat_progress_* has no view
+    for it."""
+    if invocation.quiet or not exact or not invocation.err.is_terminal:
+        yield None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=invocation.err, transient=True) as bar:
+        task = bar.add_task("count", total=None)
+
+        def on_table(label: str, done: int, total: int) -> None:
+            bar.update(task, description=f"counting {label}, {done + 1} of {total}".replace("[", "\\["))
+
+        yield on_table
 
 
 def _document(counted: TableCount) -> dict[str, Any]:
@@ -63,6 +103,7 @@ def _document(counted: TableCount) -> dict[str, Any]:
         "high": counted.high,
         "analyzed_at": counted.analyzed_at.isoformat() if counted.analyzed_at else None,
         "changed_since": counted.changed_since,
+        "basis": counted.basis,
     }
 
 
@@ -81,10 +122,18 @@ def _table(invocation: Invocation, counts: list[TableCount]) -> str:
     drawing.add_column("statistics", overflow="fold")
     now = datetime.now().astimezone()
     for counted in counts:
-        method = f"{counted.method} from {counted.basis}" if counted.basis else str(counted.method)
-        drawing.add_row(Text(counted.table), f"{counted.rows:,}", method, _staleness(counted, now))
+        drawing.add_row(Text(counted.table), f"{counted.rows:,}", _method(counted), _staleness(counted, now))
     console = invocation.out
     return rendered(drawing, color=console.is_terminal, width=console.width if console.is_terminal else None)
+
+
+def _method(counted: TableCount) -> str:
+    if counted.basis:
+        return f"{counted.method} from {counted.basis}"
+    if counted.pages is None:
+        return str(counted.method)
+    pages = f"{counted.pages:,} {'page' if counted.pages == 1 else 'pages'}"
+    return f"{counted.method} of {pages}; 95 % in {counted.low:,} to {counted.high:,}"
 
 
 def _staleness(counted: TableCount, now: datetime) -> str:

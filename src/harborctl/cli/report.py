@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import HarborctlError, UsageError
-from harborctl.reports.formats import Format, format_of
+from harborctl.reports.formats import BINARY, BY_LINES, PICTURES, Format, format_of
 
 if TYPE_CHECKING:
+    from harborctl.reports.chart import ChartOptions
     from harborctl.reports.find import Folder, Found
     from harborctl.reports.render import Layout
     from harborctl.reports.report import Parameter, Report
@@ -31,29 +33,118 @@ EXAMPLES = """
 
   harborctl report ./my_query.sql --json
 
+  harborctl report inventory_value --chart value --by category
+
+  harborctl report most_reserved --format html -o reserved.html
+
   harborctl report show low_stock
 """
 DEFAULT_TIMEOUT = 60.0
+_T = TypeVar("_T")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    command(app, "report", epilog=EXAMPLES)(report)
+    # --help is an option of our own: it knows the parameters of the report that is named.
+    command(app, "report", epilog=EXAMPLES, context_settings={"help_option_names": []})(report)
+
+
+def _complete_words(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of reports, for the shell."""
+    from harborctl.reports.find import readable_reports
+
+    words = context.params.get("words") or []
+    folders = _quietly(lambda: _configured(context)) or []
+    names = [] if words else [("show", "Print a report's SQL and usage")]
+    if words in ([], ["show"]):
+        for found, read in readable_reports(folders):
+            names.append((found.name, "" if isinstance(read, HarborctlError) else read.title))
+    return [name for name in names if name[0].startswith(incomplete)]
+
+
+def _complete_parameters(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """`name=` for each parameter of the report that is named before it."""
+    from harborctl.reports.find import find_report
+
+    words, given = _typed(context)
+    if not words:
+        return []
+    report = _quietly(lambda: find_report(words[0], _configured(context)))
+    if report is None:
+        return []
+    return [
+        (f"{parameter.name}=", f"{parameter.type} {parameter.help}".strip())
+        for parameter in report.parameters
+        if parameter.name.startswith(incomplete) and (parameter.name not in given or parameter.type.is_list)
+    ]
+
+
+def _quietly(read: Callable[[], _T]) -> _T | None:
+    """What `read` gives, or nothing: in the middle of a command line nobody wants to read an error."""
+    try:
+        return read()
+    except HarborctlError:
+        return None
+
+
+def _typed(context: typer.Context) -> tuple[list[str], set[str]]:
+    """The report, and the parameters that are set, in a command line that stops behind `-p`. Typer's own parser gives
+    such a line up and knows nothing of it; the shell's variables have it."""
+    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    _, _, rest = line.partition(" report ")
+    with_value = {
+        name for option in context.command.params if not getattr(option, "is_flag", False) for name in option.opts
+    }
+    words, given, before = [], set(), ""
+    for word in rest.split():
+        if before in ("-p", "--param"):
+            given.add(word.partition("=")[0])
+        elif not word.startswith("-") and before not in with_value:
+            words.append(word)
+        before = word
+    return words, given
+
+
+def _configured(context: typer.Context) -> list[Folder]:
+    from harborctl.config import load_config
+    from harborctl.reports.find import report_folders
+
+    config = context.params.get("config")
+    return report_folders(load_config(str(config) if config else None).reports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to become of the rows. `file` None is standard output."""
+
+    format: Format
+    file: Path | None
+    chart: ChartOptions | None
+    wide: bool
+    explain: bool
 
 
 def report(
     invocation: Invocation,
     *,
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[show] [NAME|FILE]",
             help="A report's name, or a .sql file. Without it, the list of reports; after `show`, its SQL and usage.",
+            autocompletion=_complete_words,
         ),
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable."),
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="Set a parameter; repeatable.",
+            autocompletion=_complete_parameters,
+        ),
     ] = None,
     output_format: Annotated[
         Format | None, typer.Option("--format", help="How to write the rows. \\[default: by -o's suffix, else table]")
@@ -62,6 +153,20 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; - is stdout."),
     ] = None,
+    chart: Annotated[
+        str | None,
+        typer.Option("--chart", metavar="COL", help="Draw this column: bars, or a line over dates."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="LABEL", help="With --chart: the column that names its values."),
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Fold nothing: lines as long as they are. A pager scrolls sideways.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the plan with its timing, instead of the rows.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -73,16 +178,25 @@ def report(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="Stop after N rows.")] = None,
+    wants_help: Annotated[
+        bool, typer.Option("--help", "-h", help="Show this message, or the parameters of the report that is named.")
+    ] = False,
 ) -> None:
     """Run a named SQL report, or list the reports there are.
 
     Reports are .sql files in the configured folders, in ./reports, and built in. They only read.
     """
+    if wants_help and not words:
+        typer.echo(context.get_help(), nl=False)
+        return
     folders = _folders(invocation)
     show, name = _meaning(words or [])
+    if wants_help and name is not None:
+        _print_help(invocation, name, folders)
+        return
     if show or name is None:
-        misplaced = given or output_format or output or timeout is not None or limit is not None
-        if misplaced:
+        misplaced = given or output_format or output or chart or by or wide or explain
+        if misplaced or timeout is not None or limit is not None:
             raise UsageError(
                 "these options are for running a report",
                 hint="Leave out `show`." if show else "Name the report to run; `harborctl report` lists them.",
@@ -92,7 +206,9 @@ def report(
     elif show:
         _print_report(invocation, name, folders)
     else:
-        _run(invocation, name, folders, given or [], _target(invocation, output_format, output), timeout, limit)
+        output_format, file = _target(invocation, output_format, output)
+        wanted = _Wanted(output_format, file, _chart(output_format, chart, by, explain=explain), wide, explain)
+        _run(invocation, name, folders, given or [], wanted, timeout, limit)
 
 
 def _meaning(words: list[str]) -> tuple[bool, str | None]:
@@ -130,12 +246,37 @@ def _target(invocation: Invocation, wanted: Format | None, output: Path | None) 
     return chosen, file
 
 
+def _chart(output_format: Format, column: str | None, label: str | None, *, explain: bool) -> ChartOptions | None:
+    """What to draw, if anything.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+    if column is None:
+        if label is not None:
+            raise UsageError("--by says what a chart's values are called", hint="Name their column with --chart.")
+        if output_format in PICTURES and not explain:
+            raise UsageError(f"{output_format} is a picture", hint="Say with --chart which column to draw.")
+        if output_format in (*BINARY, *PICTURES, Format.HTML, Format.CSV, Format.MARKDOWN, Format.JSONL) and explain:
+            raise UsageError("a plan is text or JSON", hint="Leave out --format, or take --json.")
+        return None
+    if explain:
+        raise UsageError("--chart and --explain contradict each other", hint="Give one of them.")
+    if output_format not in (Format.TABLE, Format.HTML, *PICTURES):
+        raise UsageError(
+            f"there are no charts in {output_format}", hint="Take --format html, svg or png, or none for the terminal."
+        )
+    from harborctl.reports.chart import ChartOptions
+
+    return ChartOptions(column, label)
+
+
 def _run(
     invocation: Invocation,
     name: str,
     folders: list[Folder],
     given: list[str],
-    target: tuple[Format, Path | None],
+    wanted: _Wanted,
     timeout: float | None,
     limit: int | None,
 ) -> None:
@@ -147,43 +288,84 @@ def _run(
     # Everything that can be wrong without a database is said before there is one.
     found = find_report(name, folders)
     values = bind(found, given, datetime.now().astimezone())
-    with _opened(*target) as stream:
+    if wanted.format in BINARY and wanted.file is None and invocation.out.is_terminal:
+        raise UsageError(f"{wanted.format} is not for a terminal", hint="Write it to a file with -o.")
+    with _opened(invocation, wanted) as stream:
         from harborctl.db.engine import open_database
-        from harborctl.reports.render import render
-        from harborctl.reports.run import RunOptions, run_report
+        from harborctl.reports.run import RunOptions, explain_report, run_report
 
         if timeout is None:
             timeout = invocation.connection.statement_timeout
-        options = RunOptions(DEFAULT_TIMEOUT if timeout is None else timeout, limit)
-        with (
-            open_database(invocation.connection) as database,
-            run_report(database.engine, found, values, options) as result,
-        ):
-            for part in render(result, target[0], _layout(invocation, target[1])):
-                stream.write(part.encode())
-    if target[1] is not None:
-        invocation.note(f"wrote {target[1]}")
+        # A column that is drawn is looked at value by value.
+        lines = wanted.format in BY_LINES
+        options = RunOptions(DEFAULT_TIMEOUT if timeout is None else timeout, limit, lines)
+        with open_database(invocation.connection) as database:
+            if wanted.explain:
+                as_json = wanted.format is Format.JSON
+                plan = explain_report(database.engine, found, values, options, as_json=as_json)
+                stream.write(plan.encode() + b"\n")
+            else:
+                from harborctl.reports.write import write
+
+                with run_report(database.engine, found, values, options) as result:
+                    write(result, wanted.format, _layout(invocation, wanted, found), wanted.chart, stream)
+    if wanted.file is not None:
+        invocation.note(f"wrote {wanted.file}")
 
 
 @contextmanager
-def _opened(output_format: Format, file: Path | None) -> Iterator[IO[bytes]]:
+def _opened(invocation: Invocation, wanted: _Wanted) -> Iterator[IO[bytes]]:
+    from harborctl.cli.pager import paged, pager_command
     from harborctl.reports.output import file_output, standard_output
 
+    pager = pager_command() if wanted.file is None and invocation.out.is_terminal else None
+    if pager is not None and wanted.format not in BINARY and wanted.chart is None:
+        with paged(pager, wide=wanted.wide) as stream:
+            yield stream
+        return
     # Half a JSON document is none, and after a failure another one follows.
-    whole = output_format is Format.JSON
-    with standard_output(whole=whole) if file is None else file_output(file) as stream:
+    whole = wanted.format is Format.JSON
+    with standard_output(whole=whole) if wanted.file is None else file_output(wanted.file) as stream:
         yield stream
 
 
-def _layout(invocation: Invocation, file: Path | None) -> Layout:
+def _layout(invocation: Invocation, wanted: _Wanted, found: Report) -> Layout:
     """A terminal's width and colours; a pipe or a file takes lines of any length, unless COLUMNS is set."""
     from harborctl.reports.render import Layout
 
-    if file is not None:
-        return Layout()
+    if wanted.file is not None:
+        return Layout(title=found.title, description=found.description)
     console = invocation.out
-    narrow = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return Layout(console.width if narrow else None, color=console.is_terminal and console.color_system is not None)
+    narrow = (console.is_terminal or os.environ.get("COLUMNS", "").isdigit()) and not wanted.wide
+    return Layout(
+        console.width if narrow else None,
+        color=console.is_terminal and console.color_system is not None,
+        title=found.title,
+        description=found.description,
+    )
+
+
+def _print_help(invocation: Invocation, name: str, folders: list[Folder]) -> None:
+    """How to run one report."""
+    from harborctl.reports.find import find_report
+    from harborctl.reports.output import write_text
+
+    found = find_report(name, folders)
+    if invocation.json:
+        write_text(json.dumps(_document(found), ensure_ascii=False, indent=2) + "\n")
+        return
+    lines = [f"Usage: {found.usage} [OPTIONS]", "", found.title]
+    if found.description:
+        lines.append(found.description)
+    if found.parameters:
+        width = max(len(parameter.name) + len(str(parameter.type)) for parameter in found.parameters) + 1
+        lines += ["", "Parameters, each as -p name=value:"]
+    for parameter in found.parameters:
+        left = f"{parameter.name} {parameter.type}".ljust(width)
+        default = "required" if parameter.required else f"default {parameter.default or 'null'}"
+        lines.append(f"  {left}  {parameter.help}{' ' if parameter.help else ''}[{default}]")
+    lines += ["", f"From {found.file}. `harborctl report --help` has the options of every report."]
+    write_text("\n".join(lines) + "\n")
 
 
 def _print_list(invocation: Invocation, folders: list[Folder]) -> None:

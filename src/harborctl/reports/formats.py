@@ -19,6 +19,19 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     MARKDOWN = "markdown"
+    HTML = "html"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
+    SVG = "svg"
+    PNG = "png"
+
+
+# What is no text: nothing for a terminal.
+BINARY = frozenset({Format.PARQUET, Format.XLSX, Format.PNG})
+# Pictures of a chart, and nothing else.
+PICTURES = frozenset({Format.SVG, Format.PNG})
+# What can be read from the lines that COPY writes, without looking at each value.
+BY_LINES = frozenset({Format.CSV, Format.PARQUET})
 
 
 _SUFFIXES = {
@@ -29,6 +42,12 @@ _SUFFIXES = {
     ".ndjson": Format.JSONL,
     ".md": Format.MARKDOWN,
     ".markdown": Format.MARKDOWN,
+    ".html": Format.HTML,
+    ".htm": Format.HTML,
+    ".parquet": Format.PARQUET,
+    ".xlsx": Format.XLSX,
+    ".svg": Format.SVG,
+    ".png": Format.PNG,
 }
 
 

@@ -1,4 +1,4 @@
-"""Writes a result in a format, piece by piece: columns and batches in, text out.
+"""Writes a result in a text format, piece by piece: columns and batches in, text out.
 
 Pure: nothing here knows where the text goes or where the rows come from, and nothing keeps more than a batch.
 """
@@ -14,24 +14,27 @@ from harborctl.reports.formats import Format
 from harborctl.reports.result import Column, Kind, Result, unique_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a table may use.
+    """What the rows do not say.
 
     Attributes:
         width: columns of the terminal; None for as many as the rows take.
         color: whether escape sequences are welcome.
+        title, description: of the report, for formats that have a place for them.
     """
 
     width: int | None = None
     color: bool = False
+    title: str = ""
+    description: str = ""
 
 
 def render(result: Result, output: Format, layout: Layout) -> Iterator[str]:
-    """The result in a format, in parts to be written one after the other."""
+    """The result in a text format, in parts to be written one after the other."""
     if output is Format.TABLE:
         from harborctl.reports.table import table
 
@@ -49,7 +52,8 @@ def render(result: Result, output: Format, layout: Layout) -> Iterator[str]:
 _QUOTED = re.compile(r'[",\r\n]|^$').search
 
 
-def _csv_field(text: str | None) -> str:
+def csv_field(text: str | None) -> str:
+    """A field of CSV, as COPY writes it."""
     if text is None:
         return ""
     if _QUOTED(text):
@@ -59,11 +63,21 @@ def _csv_field(text: str | None) -> str:
 
 def csv(result: Result) -> Iterator[str]:
     """CSV, byte for byte what `COPY (…) TO STDOUT (FORMAT csv, HEADER)` writes."""
-    yield ",".join([_csv_field(column.name) for column in result.columns]) + "\n"
+    yield csv_header(result.columns)
+    yield from csv_lines(result)
+
+
+def csv_header(columns: Sequence[Column]) -> str:
+    """The line with the columns' names."""
+    return ",".join([csv_field(column.name) for column in columns]) + "\n"
+
+
+def csv_lines(result: Result) -> Iterator[str]:
+    """The rows as CSV."""
     # Alone on its line it ends the data of a COPY FROM.
     mark = "\\." if len(result.columns) == 1 else None
     for batch in result.batches:
-        lines = [",".join([_csv_field(text) for text in row]) for row in batch]
+        lines = [",".join([csv_field(text) for text in row]) for row in batch]
         yield "".join(['"\\."\n' if line == mark else line + "\n" for line in lines])
 
 
@@ -145,6 +159,24 @@ def _json_writer(column: Column) -> Callable[[str], str]:
 _BOUNDS = re.compile(r"(?:\[[+-]?\d+:[+-]?\d+\])+=")
 _PART = r'[{}]|DELIMITER|"(?:[^"\\]|\\.)*"|[^{}DELIMITER"]+'
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def list_elements(text: str, delimiter: str) -> list[str | None]:
+    """The elements of a one-dimensional list.
+
+    Raises:
+        ValueError: it has more dimensions.
+    """
+    parts = re.compile(_PART.replace("DELIMITER", re.escape(delimiter)), re.DOTALL)
+    bounds = _BOUNDS.match(text)
+    found = parts.findall(text, bounds.end() if bounds else 0)[1:-1]
+    if "{" in found:
+        raise ValueError(text)
+    return [
+        _ESCAPE.sub(r"\1", part[1:-1]) if part.startswith('"') else None if part == "NULL" else part
+        for part in found
+        if part != delimiter
+    ]
 
 
 def _json_list(parts: re.Pattern[str], text: str, delimiter: str, element: Callable[[str], str]) -> str:

@@ -7,7 +7,7 @@ text look at the column's kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,20 +33,31 @@ class Column:
         type: as PostgreSQL writes it: `numeric`, `timestamp with time zone`, `integer[]`.
         kind: of its values; of a list, that of its elements.
         delimiter: between the elements of a list, and None when it is none.
+        base: pg_type's name of the type, or of the type that a domain stands on; of a list, that of its elements.
+        digits: precision and scale of a numeric that has them.
     """
 
     name: str
     type: str
     kind: Kind
     delimiter: str | None = None
+    base: str = "text"
+    digits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A report that is running. `batches` can be gone through once, while the transaction is open."""
+    """A report that is running. Its rows can be gone through once, while the transaction is open.
+
+    Attributes:
+        batches: the rows.
+        lines: instead of `batches`, the rows as CSV in blocks of whole lines, the way COPY writes them; faster by far.
+            None if there is no such way.
+    """
 
     columns: tuple[Column, ...]
     batches: Batches
+    lines: Callable[[], Iterator[bytes]] | None = None
 
 
 def unique_names(columns: tuple[Column, ...]) -> list[str]:

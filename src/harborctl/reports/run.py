@@ -6,8 +6,9 @@ against the statement is placed in the report's file.
 
 from __future__ import annotations
 
+import json
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,22 @@ from sqlalchemy import bindparam, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
+from harborctl.db.catalog import find_target, nearest
+from harborctl.db.export import TypedValue, copied
 from harborctl.db.failures import translate
+from harborctl.db.relations import quoted
+from harborctl.errors import HarborctlError, TargetError, UsageError
 from harborctl.model import Location
 from harborctl.reports.lexer import line_and_column
 from harborctl.reports.result import Column, Kind, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from sqlalchemy import Connection, CursorResult, Engine, TextClause
 
-    from harborctl.errors import HarborctlError
+    from harborctl.db.catalog import Target
+    from harborctl.reports.lexer import Piece
     from harborctl.reports.report import Report
     from harborctl.reports.result import Batches
     from harborctl.reports.values import Value
@@ -69,12 +75,15 @@ class RunOptions:
     """How to run a report.
 
     Attributes:
-        timeout: seconds after which the server ends a statement; 0 for never. Each batch is a statement of its own.
+        timeout: seconds after which the server ends a statement; 0 for never. Each batch is a statement of its own,
+            but all lines together are one.
         limit: rows after which to stop; None for all.
+        lines: whether the rows are wanted as lines, if that is possible.
     """
 
     timeout: float = 60.0
     limit: int | None = None
+    lines: bool = False
 
 
 @contextmanager
@@ -85,9 +94,47 @@ def run_report(
 
     Raises:
         StatementFailed: the server refuses the report, as it does if the report writes.
+        TargetError: a parameter names a table or a column that is not there.
         ConnectionFailed: there is no connection, or it was lost.
     """
     options = options or RunOptions()
+    by_lines = options.lines and options.limit is None
+    with _begun(engine, report, options) as connection:
+        bound = _bound(connection, report, values)
+        # A cursor comes first in any case: it costs one planning, and says what the columns are and what is wrong.
+        with _opened(connection, bound) as cursor:
+            columns = _columns(connection, cursor)
+            if not by_lines:
+                yield Result(columns, _limited(cursor, options.limit))
+        if by_lines:
+            with closing(_lines(connection, bound)) as lines:
+                yield Result(columns, iter(()), lambda: lines)
+
+
+def explain_report(
+    engine: Engine, report: Report, values: Mapping[str, Value], options: RunOptions, *, as_json: bool
+) -> str:
+    """The plan of `report` and the time that each part of it took. The report runs, and its rows are thrown away.
+
+    Raises:
+        StatementFailed: the server refuses the report.
+    """
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT {'JSON' if as_json else 'TEXT'}) "
+    with _begun(engine, report, options) as connection:
+        bound = _bound(connection, report, values)
+        try:
+            found = connection.execute(bound.statement(explain), bound.values).scalars().all()
+        except DBAPIError as error:
+            raise _placed(error, bound, explain) from error
+    if as_json:
+        [document] = found
+        return document if isinstance(document, str) else json.dumps(document, ensure_ascii=False, indent=2)
+    return "\n".join(found)
+
+
+@contextmanager
+def _begun(engine: Engine, report: Report, options: RunOptions) -> Iterator[Connection]:
+    """A read-only transaction, with the session as reports want it."""
     settings = {
         "timeout": f"{round(options.timeout * 1000)}ms",
         "fraction": "1.0" if options.limit is None else "0.1",
@@ -96,33 +143,128 @@ def run_report(
         with engine.connect() as connection:
             connection.execution_options(postgresql_readonly=True)
             connection.execute(_SETTINGS, settings)
-            with _opened(connection, report, values) as cursor:
-                yield Result(_columns(connection, cursor), _limited(cursor, options.limit))
+            yield connection
     except DBAPIError as error:
-        raise _failure(error, report) from error
+        raise _explained(translate(error), report) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A report with the values of its parameters.
+
+    Attributes:
+        values: of the parameters that are data.
+        names: quoted identifiers, of the parameters that name tables and columns.
+    """
+
+    report: Report
+    values: Mapping[str, Value]
+    names: Mapping[str, str]
+
+    def statement(self, before: str = "") -> TextClause:
+        """What SQLAlchemy executes. Spaces keep each parameter apart from what stands around it."""
+        parts = []
+        for piece in self.report.statement:
+            plain = self.plain(piece)
+            parts.append(f" :{piece.parameter} " if plain is None else _MISREAD.sub(r"\\\g<0>", plain))
+        used = {piece.parameter for piece in self.report.statement} & self.values.keys()
+        binds = [bindparam(p.name, type_=_Declared(str(p.type))) for p in self.report.parameters if p.name in used]
+        return text(before + "".join(parts)).bindparams(*binds)
+
+    def plain(self, piece: Piece) -> str | None:
+        """The piece's text in the statement, or None if it is a value."""
+        if piece.parameter is None:
+            return piece.text
+        return f" {self.names[piece.parameter]} " if piece.parameter in self.names else None
+
+    def type_of(self, name: str) -> str:
+        """The declared type of a parameter."""
+        return next(str(parameter.type) for parameter in self.report.parameters if parameter.name == name)
+
+
+def _bound(connection: Connection, report: Report, values: Mapping[str, Value]) -> Bound:
+    names = _looked_up(connection, report, values)
+    return Bound(report, {name: value for name, value in values.items() if name not in names}, names)
+
+
+def _looked_up(connection: Connection, report: Report, values: Mapping[str, Value]) -> dict[str, str]:
+    """The identifiers that parameters of the types `table` and `column` name, as the catalog has them, quoted. Columns
+    are those of the report's table.
+
+    Raises:
+        TargetError: there is no such table or column.
+        UsageError: there is no name.
+    """
+    names: dict[str, str] = {}
+    target = None
+    wanted = [parameter for parameter in report.parameters if parameter.type.is_identifier]
+    for parameter in sorted(wanted, key=lambda parameter: parameter.type.name, reverse=True):  # tables first
+        value = values.get(parameter.name)
+        given = value if isinstance(value, list) else [value]
+        if not given or None in given:
+            raise UsageError(f"parameter {parameter.name} needs a name", code="bad_parameter")
+        if parameter.type.name == "table":
+            found = [find_target(connection, str(name)) for name in given]
+            target = target or found[0]
+            identifiers = [quoted(one.schema, one.name) for one in found]
+        elif target is None:
+            raise UsageError(
+                f"parameter {parameter.name} is a column, and report {report.name} has no table for it",
+                code="bad_report",
+            )
+        else:
+            identifiers = [quoted(_column_of(target, str(name))) for name in given]
+        names[parameter.name] = ", ".join(identifiers)
+    return names
+
+
+def _column_of(target: Target, name: str) -> str:
+    """The column's name: as written, else folded to lower case as SQL does."""
+    column = target.column(name) or target.column(name.lower())
+    if column is None:
+        close = nearest(name, [column.name for column in target.columns])
+        hint = f"Did you mean {close}?" if close else f"See `harborctl tables {target.label}`."
+        raise TargetError(f"{target.label} has no column {name}", code="42703", hint=hint)
+    return column.name
 
 
 @contextmanager
-def _opened(connection: Connection, report: Report, values: Mapping[str, Value]) -> Iterator[CursorResult[Any]]:
+def _opened(connection: Connection, bound: Bound) -> Iterator[CursorResult[Any]]:
     """The report's cursor."""
-    names: list[str] = []
+    cursor_names: list[str] = []
 
     def prepare(_connection: Any, cursor: Any, *_: Any) -> None:
-        names.append(cursor.name)
+        cursor_names.append(cursor.name)
         _read_text(cursor)
 
     event.listen(connection, "before_cursor_execute", prepare)
     options = {"stream_results": True}
     try:
-        result = connection.execute(statement(report), values, execution_options=options)
+        result = connection.execute(bound.statement(), bound.values, execution_options=options)
     except DBAPIError as error:
-        raise _placed(error, report, names) from error
+        # What psycopg sends before the statement; see its _server_cursor_base.py.
+        raise _placed(error, bound, f'DECLARE "{"".join(cursor_names)}" CURSOR FOR ') from error
     finally:
         event.remove(connection, "before_cursor_execute", prepare)
     try:
         yield result
     finally:
         result.close()
+
+
+def _lines(connection: Connection, bound: Bound) -> Generator[bytes, None, None]:
+    query: list[str | TypedValue] = []
+    for piece in bound.report.statement:
+        plain = bound.plain(piece)
+        if plain is None:
+            name = str(piece.parameter)
+            query.append(TypedValue(bound.values[name], bound.type_of(name)))
+        else:
+            query.append(plain)
+    try:
+        yield from copied(connection, query)
+    except HarborctlError as error:
+        raise _explained(error, bound.report) from error
 
 
 def _read_text(cursor: Any) -> None:
@@ -155,29 +297,20 @@ class _Declared(UserDefinedType[Any]):
 _MISREAD = re.compile(r"(?<![:\w\\]):(?=\w+(?![:\w]))|\\(?=:\w*(?![:\w]))")
 
 
-def statement(report: Report) -> TextClause:
-    """The report's statement with its parameters typed. Spaces keep each apart from what stands around it."""
-    parts = [
-        f" :{piece.parameter} " if piece.parameter else _MISREAD.sub(r"\\\g<0>", piece.text)
-        for piece in report.statement
-    ]
-    used = {piece.parameter for piece in report.statement}
-    binds = [bindparam(p.name, type_=_Declared(str(p.type))) for p in report.parameters if p.name in used]
-    return text("".join(parts)).bindparams(*binds)
-
-
 def _columns(connection: Connection, cursor: CursorResult[Any]) -> tuple[Column, ...]:
     # psycopg's Column objects; a row of seven to the DB-API. https://peps.python.org/pep-0249/#description
-    described = [(name, oid) for name, oid, *_ in cursor.cursor.description or ()]
-    types = {row.oid: row for row in connection.execute(_TYPES, {"oids": [oid for _, oid in described]})}
+    described = list(cursor.cursor.description or ())
+    types = {row.oid: row for row in connection.execute(_TYPES, {"oids": [column[1] for column in described]})}
     return tuple(
         Column(
             name=name,
             type=types[oid].name,
             kind=_KINDS.get(types[oid].base, Kind.TEXT),
             delimiter=types[oid].delimiter if types[oid].is_list else None,
+            base=types[oid].base,
+            digits=None if precision is None or scale is None else (precision, scale),
         )
-        for name, oid in described
+        for name, oid, _, _, precision, scale, *_ in described
     )
 
 
@@ -202,23 +335,23 @@ _HINTS = {
 _UNDEFINED_TABLE = "42P01"
 
 
-def _failure(error: DBAPIError, report: Report) -> HarborctlError:
-    failure = translate(error)
+def _explained(failure: HarborctlError, report: Report) -> HarborctlError:
+    """The failure, with the hint that fits a report."""
     failure.hint = _HINTS.get(failure.code, failure.hint)
     if failure.code == _UNDEFINED_TABLE and report.built_in:
         failure.hint = "`harborctl migrate up` makes the tables that built-in reports read."
     return failure
 
 
-def _placed(error: DBAPIError, report: Report, cursor_names: list[str]) -> HarborctlError:
-    """The error of ours, with line and caret if the server says where in the statement it is."""
-    failure = _failure(error, report)
+def _placed(error: DBAPIError, bound: Bound, before: str) -> HarborctlError:
+    """The error of ours, with line and caret if the server says where in the statement it is. `before` is what was
+    sent before the statement."""
+    report = bound.report
+    failure = _explained(translate(error), report)
     position = getattr(getattr(error.orig, "diag", None), "statement_position", None)
-    if not position or not cursor_names:
+    if not position:
         return failure
-    # What psycopg sent before the statement; see its _server_cursor_base.py.
-    before = f'DECLARE "{cursor_names[-1]}" CURSOR FOR '
-    offset = _offset_in_file(report, int(position) - 1 - len(before))
+    offset = _offset_in_file(bound, int(position) - 1 - len(before))
     line, column = line_and_column(report.text, offset)
     failure.location = Location(report.file, line)
     shown = report.text.split("\n")[line - 1].rstrip("\r").expandtabs(1)
@@ -227,18 +360,17 @@ def _placed(error: DBAPIError, report: Report, cursor_names: list[str]) -> Harbo
     return failure
 
 
-def _offset_in_file(report: Report, sent_offset: int) -> int:
+def _offset_in_file(bound: Bound, sent_offset: int) -> int:
     """Where in the report's file the character stands that is at `sent_offset` of what the server got."""
-    types = {parameter.name: parameter.type for parameter in report.parameters}
     numbers: dict[str, int] = {}
     sent = 0
-    for piece in report.statement:
-        if piece.parameter is None:
-            length = len(piece.text)
-        else:
-            number = numbers.setdefault(piece.parameter, len(numbers) + 1)
-            length = len(f" ${number}::{types[piece.parameter]} ")
-        if sent_offset < sent + length:
+    for piece in bound.report.statement:
+        plain = bound.plain(piece)
+        if plain is None:
+            name = str(piece.parameter)
+            number = numbers.setdefault(name, len(numbers) + 1)
+            plain = f" ${number}::{bound.type_of(name)} "
+        if sent_offset < sent + len(plain):
             return piece.offset + (0 if piece.parameter else sent_offset - sent)
-        sent += length
-    return len(report.text.rstrip())
+        sent += len(plain)
+    return len(bound.report.text.rstrip())

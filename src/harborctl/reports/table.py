@@ -57,7 +57,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Row], available: int | Non
     """How wide each column is to be. Text gives way, the widest first; numbers and times do not."""
     widths = []
     for index, column in enumerate(columns):
-        cells = [column.name, *(NULL if row[index] is None else _plain(str(row[index])) for row in rows)]
+        cells = [column.name, *(NULL if row[index] is None else plain(str(row[index])) for row in rows)]
         widths.append(max([1, *(cell_len(line) for cell in cells for line in cell.split("\n"))]))
     foldable = [index for index, column in enumerate(columns) if _folds(column)]
     while available is not None and _total(widths) > available:
@@ -79,7 +79,8 @@ def _folds(column: Column) -> bool:
     return not whole and not is_number(column) and column.kind is not Kind.BOOLEAN
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text without what would steer a terminal."""
     return text.replace("\r\n", "\n").expandtabs(8).translate(_VISIBLE)
 
 
@@ -87,7 +88,7 @@ def _drawn(columns: Sequence[Column], rows: Sequence[Row], widths: Sequence[int]
     drawing = Table(box=COMPACT, show_header=header, show_edge=False, pad_edge=False)
     for column, width in zip(columns, widths, strict=True):
         drawing.add_column(
-            Text(_plain(column.name)),
+            Text(plain(column.name)),
             justify="right" if is_number(column) else "left",
             width=width,
             overflow="fold",
@@ -99,7 +100,7 @@ def _drawn(columns: Sequence[Column], rows: Sequence[Row], widths: Sequence[int]
 
 def _records(columns: Sequence[Column], rows: Sequence[Row], width: int, *, after: int, color: bool) -> str:
     parts = []
-    names = [_plain(column.name).replace("\n", " ") for column in columns]
+    names = [plain(column.name).replace("\n", " ") for column in columns]
     for number, row in enumerate(rows, start=after + 1):
         drawing = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
         drawing.add_column(overflow="fold", max_width=max(NARROWEST, width // 3), style="bold")
@@ -112,7 +113,7 @@ def _records(columns: Sequence[Column], rows: Sequence[Row], width: int, *, afte
 
 
 def _cell(text: str | None) -> Text:
-    return Text(NULL, style="dim") if text is None else Text(_plain(text))
+    return Text(NULL, style="dim") if text is None else Text(plain(text))
 
 
 def rendered(drawing: Table, *, color: bool, width: int | None = None) -> str:

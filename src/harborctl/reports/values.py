@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What is bound: an interval stays text, because Python has no months.
-TYPE_NAMES = ("integer", "bigint", "numeric", "text", "boolean", "date", "timestamp", "timestamptz", "interval")
+VALUE_TYPES = ("integer", "bigint", "numeric", "text", "boolean", "date", "timestamp", "timestamptz", "interval")
+# What is no value: a name that is looked up in the catalog, and written into the statement as that says it.
+_NAMES = ("table", "column")
+TYPE_NAMES = (*VALUE_TYPES, *_NAMES)
 Scalar = int | Decimal | str | bool | date | datetime
 Value = Scalar | list[Scalar] | None
 
@@ -42,6 +45,11 @@ class ParameterType:
 
     name: str
     is_list: bool = False
+
+    @property
+    def is_identifier(self) -> bool:
+        """Whether its values are names of tables or columns, not data."""
+        return self.name in _NAMES
 
     def __str__(self) -> str:
         return f"{self.name}[]" if self.is_list else self.name
@@ -114,6 +122,12 @@ def _numeric(text: str, _now: datetime) -> Decimal:
 
 def _text(text: str, _now: datetime) -> str:
     return text
+
+
+def _name(text: str, _now: datetime) -> str:
+    if not text.strip():
+        raise BadValue("a name")
+    return text.strip()
 
 
 _BOOLEANS = {
@@ -240,6 +254,8 @@ _READERS: dict[str, Callable[[str, datetime], Scalar]] = {
     "bigint": _integer(64),
     "numeric": _numeric,
     "text": _text,
+    "table": _name,
+    "column": _name,
     "boolean": _boolean,
     "date": _date,
     "timestamp": _timestamp,

@@ -1,0 +1,127 @@
+"""Finds tables by name or pattern, without describing them: what a command that looks at many of them needs.
+
+Patterns are the shell's: `*`, `?` and `[a-z]`, in the schema, the name or both; double quotes keep them plain. Reads
+the catalogs only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Boolean, literal_column, table, text
+from sqlalchemy.sql.elements import quoted_name
+
+from harborctl.db.catalog import UNDEFINED_TABLE, find_target, split_name
+from harborctl.errors import TargetError
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection
+
+KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Something that rows can be read from. `kind` is pg_class.relkind, a key of `KINDS`."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    readable: bool = True
+
+    @property
+    def label(self) -> str:
+        """`schema.name`, for people."""
+        return f"{self.schema}.{self.name}"
+
+    def named(self) -> Any:
+        """The table of exactly this name, for a Core statement."""
+        return table(quoted_name(self.name, quote=True), schema=quoted_name(self.schema, quote=True))
+
+
+_MAY_READ = text("""
+    SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_any_column_privilege(oid, 'SELECT')
+    FROM pg_class WHERE oid = :oid
+""")
+
+_ALL = text("""
+    SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
+           class.relispartition AS is_partition, pg_table_is_visible(class.oid) AS visible,
+           has_schema_privilege(namespace.oid, 'USAGE') AND has_any_column_privilege(class.oid, 'SELECT') AS readable
+    FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE class.relkind = ANY(:kinds)
+      AND namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_t%'
+    ORDER BY namespace.nspname, class.relname
+""")
+
+
+def find_relation(connection: Connection, name: str) -> Relation:
+    """The table or view of this name, as `find_target` finds it.
+
+    Raises:
+        TargetError: there is none, or there are several.
+    """
+    found = find_target(connection, name)
+    readable = bool(connection.execute(_MAY_READ, {"oid": found.oid}).scalar_one())
+    return Relation(found.oid, found.schema, found.name, found.kind, readable)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether the name has a `*`, `?` or `[` outside of quotes."""
+    return re.search(r"[*?\[]", _QUOTED.sub("", name)) is not None
+
+
+def matching(connection: Connection, pattern: str | None = None, *, views: bool = False) -> list[Relation]:
+    """The tables that match, by schema and name; without a pattern all. Without a schema in it, those that the search
+    path leads to. A partition belongs to its table: it is listed only where the pattern matches nothing else.
+
+    Raises:
+        TargetError: nothing matches.
+    """
+    kinds = [kind for kind in KINDS if views or kind != "v"]
+    rows = connection.execute(_ALL, {"kinds": kinds}).all()
+    if pattern is not None:
+        schema, name = _globs(pattern)
+        for fold in (str, str.lower):  # as written, else as SQL folds it
+            found = [
+                row
+                for row in rows
+                if fnmatchcase(row.name, fold(name))
+                and (row.visible if schema is None else fnmatchcase(row.schema, fold(schema)))
+            ]
+            if found:
+                break
+        else:
+            raise TargetError(
+                f"no table matches {pattern}", code=UNDEFINED_TABLE, hint="`harborctl tables` lists what there is."
+            )
+        rows = found
+    whole = [row for row in rows if not row.is_partition]
+    shown = whole if whole or pattern is None else rows
+    return [Relation(row.oid, row.schema, row.name, row.kind, row.readable) for row in shown]
+
+
+def quoted(*parts: str) -> str:
+    """Identifiers as SQL writes them, whatever they hold: `"schema"."table"`."""
+    return ".".join(['"' + part.replace('"', '""') + '"' for part in parts])
+
+
+def condition(sql: str) -> ColumnElement[bool]:
+    """What a person wrote for WHERE. The statement it goes into must bind a value: then the server takes one statement
+    only, whatever the text holds."""
+    return literal_column("(" + sql + "\n)", Boolean)
+
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+# Characters of the private use area stand in for wildcards between quotes, while the name is taken apart.
+_PLAIN = {ord("*"): "\ue000", ord("?"): "\ue001", ord("["): "\ue002"}
+_AS_GLOB = {0xE000: "[*]", 0xE001: "[?]", 0xE002: "[[]"}
+
+
+def _globs(pattern: str) -> tuple[str | None, str]:
+    schema, name = split_name(_QUOTED.sub(lambda quoted: quoted.group().translate(_PLAIN), pattern))
+    return schema and schema.translate(_AS_GLOB), name.translate(_AS_GLOB)
