@@ -271,7 +271,7 @@ def test_a_server_that_was_killed(home: Path) -> None:
                 connection.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1, None])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1, None], ids=["ours", "nobody", "none"])
 def test_the_pid_file_of_another_life(home: Path, pid: int | None) -> None:
     """The process id of a server that is gone: of another program by now, of none, or not even written yet."""
     content = "" if pid is None else f"{pid}\n/elsewhere\n1700000000\n5432\n.\n\n  2187935 4\nready   \n"

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import psycopg
@@ -18,8 +20,8 @@ import pytest
 from harborctl.db.embedded import Server
 from tests.load.conftest import wait_for
 
-# From the event to the end of the process. On a quiet machine all of them take less than one; a busy one gets more.
-SECONDS_TO_END = 5.0
+# The issue's bound on the time from the event to the end of the process.
+SECONDS_TO_END = 2.0
 
 CREATE = "CREATE TABLE items (id integer, name text)"
 
@@ -149,11 +151,11 @@ def test_an_interrupted_load(server: Server, tmp_path: Path, writer: str, mode: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MB."""
+    """A file system of 4 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a small disk takes the right to mount one: {mounted.stderr.strip()}")
@@ -168,7 +170,7 @@ def test_a_full_disk(server: Server, small_disk: Path, tmp_path: Path, writer: s
     owner = server.data.stat()
     os.chown(small_disk / "space", owner.st_uid, owner.st_gid)
     # pytest's folders are closed to the user whom the server runs as when root starts it.
-    for folder in (small_disk, *list(small_disk.parents)[:3]):
+    for folder in (small_disk, *takewhile(lambda parent: parent != Path(gettempdir()), small_disk.parents)):
         folder.chmod(folder.stat().st_mode | 0o055)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}/space'")
