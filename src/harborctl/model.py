@@ -17,7 +17,23 @@ class Mode(StrEnum):
     """The statement that puts staged rows into the target."""
 
     APPEND = "append"
+    IGNORE = "ignore"
     UPSERT = "upsert"
+    SYNC = "sync"
+    REPLACE = "replace"
+
+    @property
+    def by_key(self) -> bool:
+        """Whether staged rows are matched with the target's by a key."""
+        return self in {Mode.IGNORE, Mode.UPSERT, Mode.SYNC}
+
+
+class OnDuplicate(StrEnum):
+    """Which of several rows with one key in one load counts, in file order; or that there must be none."""
+
+    LAST = "last"
+    FIRST = "first"
+    ERROR = "error"
 
 
 class WriterName(StrEnum):
@@ -50,6 +66,7 @@ class Status(StrEnum):
     """How a load ended, as the summary and the ledger say it."""
 
     LOADED = "loaded"
+    DRY_RUN = "dry_run"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
@@ -125,13 +142,55 @@ class ColumnOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """So many rows, or such a share (1 is all) of the rows there are."""
+
+    rows: int | None = None
+    share: float | None = None
+
+    def allows(self, count: int, total: int) -> bool:
+        """Whether `count` of `total` rows are within it."""
+        if self.rows is not None:
+            return count <= self.rows
+        return self.share is None or count <= self.share * total
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows" if self.rows is not None else f"{(self.share or 0) * 100:g} %"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions:
+    """How rows of the load meet rows of the table.
+
+    Attributes:
+        key: what identifies a row in ignore, upsert and sync: columns, or the expression of an index; empty means the
+            primary key.
+        newest_by: the row with the highest value in this column wins, also against the table's. Upsert only.
+        keep: columns that an update never overwrites.
+        touch: a column that becomes now() in each row that is written.
+        max_delete: sync: with more rows to delete nothing is done; None is a fifth of the table's.
+        allow_empty: sync: no rows at all mean that the table becomes empty.
+        no_block: replace: DELETE instead of TRUNCATE, so that readers need not wait.
+    """
+
+    key: tuple[str, ...] = ()
+    newest_by: str | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.LAST
+    keep: tuple[str, ...] = ()
+    touch: str | None = None
+    max_delete: Limit | None = None
+    allow_empty: bool = False
+    no_block: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Everything that one `harborctl load` was asked to do.
 
     Attributes:
         sources: paths, globs, or `-` for standard input, in load order.
         table: `[schema.]table`; None takes the single source's stem.
-        key: columns that identify a row in an upsert; empty means the primary key.
+        dry_run: do all of it, tell what changed, and roll back.
         batch_size: rows in one round trip of the `values` writer.
         ledger: record the load; False works in a database without our tables.
     """
@@ -139,7 +198,8 @@ class LoadOptions:
     sources: tuple[str, ...]
     table: str | None = None
     mode: Mode = Mode.APPEND
-    key: tuple[str, ...] = ()
+    merge: MergeOptions = field(default_factory=MergeOptions)
+    dry_run: bool = False
     format: SourceFormat | None = None
     dialect: CsvDialect = field(default_factory=CsvDialect)
     columns: ColumnOptions = field(default_factory=ColumnOptions)
@@ -187,8 +247,36 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A field before and after, as the server writes it; None is NULL."""
+
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row that a dry run would change.
+
+    Attributes:
+        kind: `inserted`, `updated` or `deleted`.
+        key: column → value, as the server writes it; empty in modes that go by no key.
+        columns: column → what becomes of it; of an update only the columns that differ.
+    """
+
+    kind: str
+    key: dict[str, str | None]
+    columns: dict[str, Difference]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load did. `rows_read` is always the sum of what became of the rows; `database` carries no password."""
+    """What a load did. `rows_read` is always the sum of what became of the rows; `database` carries no password.
+
+    Attributes:
+        changes: of a dry run, up to ten rows of each kind.
+        notes: what the user should know besides.
+    """
 
     status: Status
     load_id: str
@@ -209,4 +297,6 @@ class LoadResult:
     seconds: float = 0.0
     rows_per_second: int = 0
     database: str = ""
+    changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
     error: ErrorInfo | None = None

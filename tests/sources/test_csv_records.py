@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from harborctl.errors import BadRow, SourceError, UsageError
-from harborctl.model import CsvDialect, SourceFormat
+from harborctl.model import CsvDialect, Location, SourceFormat
 from harborctl.sources.csv import CsvSource
-from harborctl.sources.csv_records import ByteDialect, line_ends, records
+from harborctl.sources.csv_records import ByteDialect, RecordEnds, line_ends, records
 from harborctl.sources.files import SourceFile
 
 COLUMNS = 2
@@ -70,7 +71,7 @@ dialects = st.builds(
     CsvDialect,
     delimiter=st.sampled_from([",", ";"]),
     quote=st.sampled_from(['"', "'"]),
-    escape=st.sampled_from([None, "\\"]),
+    escape=st.sampled_from([None, "\\", ","]),
     nulls=st.sampled_from([("",), ("a",)]),
     header=st.just(False),
 )
@@ -82,6 +83,11 @@ dialects = st.builds(
 @example(text='"a\n"",b",c\n,""', dialect=CsvDialect(header=False))
 @example(text=",\n\n,", dialect=CsvDialect(header=False))
 @example(text='"a\\"",b', dialect=CsvDialect(header=False, escape="\\"))
+@example(text="a,b\n\ufeffc,d\n", dialect=CsvDialect(header=False))
+@example(text='"",', dialect=CsvDialect(header=False))
+@example(text='"","\n', dialect=CsvDialect(header=False))
+@example(text='"","\n"', dialect=CsvDialect(header=False))
+@example(text=",\n\n", dialect=CsvDialect(header=False, nulls=("a",)))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_text_is_read_as_copy_reads_it(
     oracle: psycopg.Connection[Any], tmp_path: Path, text: str, dialect: CsvDialect
@@ -162,3 +168,147 @@ def test_an_empty_file_has_no_header(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(SourceError, match="is empty"):
         CsvSource(SourceFile("x.csv", path, SourceFormat.CSV), CsvDialect())
+
+
+# -- where records end, in text that comes in pieces
+
+ESCAPING = ByteDialect(b",", b'"', b"\\", frozenset([b""]))
+
+
+def ends_in_pieces(text: bytes, dialect: ByteDialect, sizes: list[int]) -> tuple[list[int], bool]:
+    """Where the text is cut, and whether it ends in quotes."""
+    ends, places, cut, pending, position = RecordEnds(dialect), [], 0, b"", 0
+    while position < len(text):
+        size = sizes[position % len(sizes)]
+        pending += text[position : position + size]
+        position += size
+        if place := ends.last(pending):
+            cut += place
+            places.append(cut)
+            pending = pending[place:]
+    ends.last(pending)
+    return places, ends.inside
+
+
+@given(
+    text=st.text(alphabet='a",\\\n\r', max_size=40),
+    dialect=st.sampled_from([DEFAULT, ESCAPING]),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    walked=st.sampled_from([1, 2, 5000]),
+)
+@example(text='a,"' + 'x"",\n' * 20 + '"\nb,"c', dialect=DEFAULT, sizes=[7], walked=1)
+@example(text='a,b\nc,"' + 'x"",\n' * 20, dialect=DEFAULT, sizes=[200], walked=3)
+@example(text='"a\\"\n\\\\"\nb', dialect=ESCAPING, sizes=[3], walked=5000)
+def test_text_in_pieces_is_cut_behind_records_only(
+    text: str, dialect: ByteDialect, sizes: list[int], walked: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harborctl.sources.csv_records.WALKED_QUOTES", walked)
+        places, inside = ends_in_pieces(text.encode(), dialect, sizes)
+    found = list(records(text.encode(), dialect))
+    ends = [record.end for record in found if record.closed and record.end < len(text)]
+    assert set(places) <= {*ends, len(text)}
+    assert inside == (bool(found) and not found[-1].closed)
+    # Nothing is kept back but the last record, or that and a CR, which may be half of a CRLF.
+    last = max([0, *(end for end in ends if not (text[end - 1] == "\r" and end == len(text) - 1))])
+    assert max([0, *places]) >= last or "\r" in text
+
+
+# -- large and broken files
+
+
+def source_of(path: Path, dialect: CsvDialect | None = None) -> CsvSource:
+    return CsvSource(SourceFile(str(path), path, SourceFormat.CSV), dialect or CsvDialect())
+
+
+def rows_of(source: CsvSource) -> list[list[str | None]]:
+    columns = list(range(len(source.schema)))
+    rows = [list(row.values()) for batch in source.batches(columns) for row in batch.records.to_pylist()]
+    source.close()
+    return rows
+
+
+@pytest.mark.parametrize("field", ["x" * 20_000_000, 'x"",\r\n' * 3_000_000], ids=["plain", "quotes and line ends"])
+def test_a_field_of_20_megabytes(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f'a,b\n1,"{field}"\n2,y\n', newline="")
+    assert rows_of(source_of(path)) == [["1", field.replace('""', '"')], ["2", "y"]]
+
+
+def test_the_line_behind_a_field_of_20_megabytes_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('a,b\n1,"' + 'x"",\n' * 4_000_000 + '"\n2\n')
+    source = source_of(path)
+    with pytest.raises(BadRow, match="missing data for column b") as error:
+        rows_of(source)
+    assert error.value.location
+    assert error.value.location.line == 4_000_003
+    source.close()
+
+
+@pytest.mark.parametrize("rest", [b"12,some text\n", b'12,"some text"\n'], ids=["no quotes", "quotes"])
+@pytest.mark.parametrize("escape", [None, "\\"])
+def test_a_quote_that_is_never_closed_costs_no_more_than_the_record(
+    tmp_path: Path, rest: bytes, escape: str | None
+) -> None:
+    path = tmp_path / "x.csv"
+    size = 20_000_000 if escape is None else 1_000_000  # of small objects tracing takes its time
+    path.write_bytes(b'a,b\n1,x\n2,"x\n' + rest * (size // len(rest)))
+    tracemalloc.start()
+    try:
+        source = source_of(path, CsvDialect(escape=escape))
+        with pytest.raises(BadRow, match="never closed") as error:
+            rows_of(source)
+        assert tracemalloc.get_traced_memory()[1] < 3 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+    assert error.value.location
+    assert error.value.location.line == 3
+    source.close()
+
+
+def test_1600_columns(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    names = [f"c{number}" for number in range(1600)]
+    lines = [",".join(f"{row}" for _ in names) for row in range(1000)]
+    path.write_text("\n".join([",".join(names), *lines, '"",' * 1599 + "x"]) + "\n")
+    rows = rows_of(source_of(path))
+    assert len(rows) == 1001
+    assert rows[999] == ["999"] * 1600
+    assert rows[1000] == [""] * 1599 + ["x"]
+
+
+def test_line_ends_of_all_kinds_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'a,b\r\n1,x\n2,"y\r\n\rz"\r3,\r\n4,w\r5,"v"')
+    source = source_of(path)
+    batches = list(source.batches([0, 1]))
+    rows = [tuple(row.values()) for batch in batches for row in batch.records.to_pylist()]
+    assert rows == [("1", "x"), ("2", "y\r\n\rz"), ("3", None), ("4", "w"), ("5", "v")]
+    places = [batch.location(row).line for batch in batches for row in range(batch.records.num_rows)]
+    assert places == [2, 3, 6, 7, 8]
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "broken", "value"),
+    [
+        ("utf-8", b'a,b\n"x\ny",1\n2,caf\xe9!\n', "e9", "caf\\xe9!"),
+        ("utf-8", b'a,b\n"x\ny",1\n2,"\xed\xa0\x80"\n', "ed", "\\xed\\xa0\\x80"),
+        ("cp1252", b'a,b\n"x\n\xe9",1\n2,\x80\x81!\n', "81", "€\\x81!"),
+        ("cp1253", b'a,b\n"x\ny",1\n2,\xd2\xaa\n', "d2 aa", "\\xd2\\xaa"),
+        ("utf-16-le", 'a,b\n"x\ny",1\n2,z'.encode("utf-16-le") + b"\x00\xdc\n\x00", "00 dc", "z\\x00\\xdc"),
+        ("utf-16", 'a,b\n"x\ny",1\n2,z'.encode("utf-16") + b"z", "7a", "z\\x7a"),
+        ("ascii", b'a,b\n"x\ny",1\n2,\xe9\n', "e9", "\\xe9"),
+    ],
+)
+def test_bytes_that_are_not_of_the_encoding(
+    tmp_path: Path, encoding: str, data: bytes, broken: str, value: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(data)
+    source = source_of(path, CsvDialect(encoding=encoding))
+    with pytest.raises(BadRow, match=f"the bytes {broken} are not {encoding.upper()}") as error:
+        rows_of(source)
+    assert (error.value.location, error.value.column, error.value.value) == (Location(str(path), 4), "b", value)
+    source.close()

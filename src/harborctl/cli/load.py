@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harborctl.cli.changes import print_changes
 from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.errors import UsageError
-from harborctl.model import Analyze, ColumnOptions, CsvDialect, LoadOptions, LoadResult, Mode, SourceFormat, WriterName
+from harborctl.model import (
+    Analyze,
+    ColumnOptions,
+    CsvDialect,
+    Limit,
+    LoadOptions,
+    LoadResult,
+    MergeOptions,
+    Mode,
+    OnDuplicate,
+    SourceFormat,
+    Status,
+    WriterName,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ROWS = "Rows that meet rows of the table"
 COLUMNS = "Columns"
 CSV = "CSV dialect: the defaults are COPY's, with a header"
 
@@ -26,6 +41,8 @@ EXAMPLES = """
   harborctl load 'feeds/variants_*.csv' -t harbor.variants --mode upsert --key sku
 
   harborctl load orders.parquet -t shop.orders --map order_date=ordered_on --set source=web
+
+  harborctl load catalog.csv -t harbor.products --mode sync --key sku --max-delete 5% --dry-run
 
   zcat big.csv.gz | harborctl load - -t big --delimiter ';' --null NULL --json
 """
@@ -44,10 +61,7 @@ def load(
         str | None, typer.Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Target. \\[default: the file's stem]")
     ] = None,
     mode: Annotated[Mode, typer.Option("--mode", "-m", help="What to do about rows that are there.")] = Mode.APPEND,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", "-k", metavar="COL[,COL]", help="What identifies a row. \\[default: the primary key]"),
-    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all of it, show what changes, and roll back.")] = False,
     source_format: Annotated[
         SourceFormat | None, typer.Option("--format", help="Format. \\[default: by the file's suffix]")
     ] = None,
@@ -60,6 +74,50 @@ def load(
     ] = Analyze.AUTO,
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="Keep no record of this load in the database.")
+    ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            "-k",
+            metavar="COL[,COL]",
+            help="What identifies a row in ignore, upsert, sync. \\[default: the primary key]",
+            rich_help_panel=ROWS,
+        ),
+    ] = None,
+    newest_by: Annotated[
+        str | None,
+        typer.Option(
+            "--newest-by", metavar="COL", help="upsert: the row with the highest COL wins.", rich_help_panel=ROWS
+        ),
+    ] = None,
+    on_duplicate: Annotated[
+        OnDuplicate | None,
+        typer.Option("--on-duplicate", help="Of several rows with one key. \\[default: last]", rich_help_panel=ROWS),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COL[,COL]", help="Never overwrite these.", rich_help_panel=ROWS),
+    ] = None,
+    touch: Annotated[
+        str | None,
+        typer.Option("--touch", metavar="COL", help="Set it to now() in each row written.", rich_help_panel=ROWS),
+    ] = None,
+    max_delete: Annotated[
+        str | None,
+        typer.Option(
+            "--max-delete",
+            metavar="N|N%",
+            help="sync: with more to delete do nothing. \\[default: 20%]",
+            rich_help_panel=ROWS,
+        ),
+    ] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="sync: a source without rows empties the table.", rich_help_panel=ROWS)
+    ] = False,
+    no_block: Annotated[
+        bool,
+        typer.Option("--no-block", help="replace: readers see the old rows, and need not wait.", rich_help_panel=ROWS),
     ] = False,
     renames: Annotated[
         list[str] | None,
@@ -105,11 +163,34 @@ def load(
 
     Columns are matched by name. Columns that the file lacks get their default. One bad row and nothing is committed.
     """
+    _check_meaning(
+        mode,
+        {
+            "--key": key,
+            "--newest-by": newest_by,
+            "--on-duplicate": on_duplicate,
+            "--keep": keep,
+            "--touch": touch,
+            "--max-delete": max_delete,
+            "--allow-empty": allow_empty,
+            "--no-block": no_block,
+        },
+    )
     options = LoadOptions(
         sources=tuple(sources),
         table=table,
         mode=mode,
-        key=_names(key),
+        merge=MergeOptions(
+            key=_names(key),
+            newest_by=newest_by,
+            on_duplicate=on_duplicate or OnDuplicate.LAST,
+            keep=_names(keep),
+            touch=touch,
+            max_delete=_limit("--max-delete", max_delete),
+            allow_empty=allow_empty,
+            no_block=no_block,
+        ),
+        dry_run=dry_run,
         format=source_format,
         dialect=CsvDialect(
             delimiter={"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
@@ -134,6 +215,40 @@ def load(
     _run(invocation, options)
 
 
+# The modes in which an option means something.
+MEANINGS = {
+    "--key": {Mode.IGNORE, Mode.UPSERT, Mode.SYNC},
+    "--on-duplicate": {Mode.IGNORE, Mode.UPSERT, Mode.SYNC},
+    "--newest-by": {Mode.UPSERT},
+    "--keep": {Mode.UPSERT, Mode.SYNC},
+    "--touch": {Mode.UPSERT, Mode.SYNC},
+    "--max-delete": {Mode.SYNC},
+    "--allow-empty": {Mode.SYNC},
+    "--no-block": {Mode.REPLACE},
+}
+
+
+def _check_meaning(mode: Mode, given: dict[str, object]) -> None:
+    for option, value in given.items():
+        if value and mode not in MEANINGS[option]:
+            modes = ", ".join(sorted(MEANINGS[option]))
+            raise UsageError(f"{option} means nothing in mode {mode}", hint=f"It belongs to --mode {modes}.")
+
+
+def _limit(option: str, given: str | None) -> Limit | None:
+    if given is None:
+        return None
+    number = given.strip().removesuffix("%")
+    is_share = number != given.strip()
+    try:
+        limit = Limit(share=float(number) / 100) if is_share else Limit(rows=int(number))
+    except ValueError:
+        limit = Limit(rows=-1)
+    if not (limit.rows or 0) >= 0 or not 0 <= (limit.share or 0) <= 1:
+        raise UsageError(f"{option} {given} is neither a number of rows nor a percentage", hint="Say 500, or 5%.")
+    return limit
+
+
 def _run(invocation: Invocation, options: LoadOptions) -> None:
     from harborctl.cli.progress import load_progress
     from harborctl.db.engine import open_database
@@ -151,6 +266,9 @@ def _run(invocation: Invocation, options: LoadOptions) -> None:
         print_json(invocation, result)
     elif not invocation.quiet:
         print_summary(invocation, result)
+        print_changes(invocation, result.changes)
+    for note in result.notes:
+        invocation.note(f"note: {note}")
 
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:
@@ -164,7 +282,7 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
 
     sources = ", ".join(file.path for file in result.files)
     table = Table()
-    table.add_column(result.mode.value)
+    table.add_column(result.mode.value + (", rolled back" if result.status is Status.DRY_RUN else ""))
     table.add_column("rows", justify="right")
     counters = ("inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
     for name in counters:

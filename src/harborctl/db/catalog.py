@@ -32,9 +32,12 @@ class TargetColumn:
         base: pg_type's name of the type itself, or of the type that a domain stands on: `numeric`, `_int4`, `mood`.
         modifier: the type modifier of `type`, or of the domain's base type; -1 for none.
         kind: pg_type.typtype of the base: `b` base, `c` composite, `e` enum, `r` range, `m` multirange.
+        not_null: NULL can never stand in it.
         required: NOT NULL, and nothing fills it in when the file lacks it.
         generated: the database computes it; it cannot be loaded.
         always_identity: GENERATED ALWAYS AS IDENTITY.
+        sequence: what its default takes numbers from, `schema.name`; None where it takes none.
+        folding: its collation may call different texts equal.
     """
 
     name: str
@@ -42,9 +45,59 @@ class TargetColumn:
     base: str
     modifier: int
     kind: str
+    not_null: bool
     required: bool
     generated: bool
     always_identity: bool
+    sequence: str | None
+    folding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPart:
+    """One part of a unique index: a column's name, or an expression as the server writes it."""
+
+    text: str
+    is_column: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A unique index, that of a constraint included.
+
+    Attributes:
+        condition: the predicate of a partial index, as the server writes it.
+        columns: all columns that parts and condition read.
+        nulls_distinct: NULL is not equal to NULL: a row with one there has no key.
+        deferrable: checked at commit at the latest; ON CONFLICT cannot go by it.
+    """
+
+    name: str
+    parts: tuple[KeyPart, ...]
+    condition: str | None
+    columns: tuple[str, ...]
+    nulls_distinct: bool
+    deferrable: bool
+    is_primary: bool
+
+    @property
+    def label(self) -> str:
+        """`(a, lower(b)) WHERE c`, for people."""
+        parts = ", ".join(part.text for part in self.parts)
+        return f"({parts}) WHERE {self.condition}" if self.condition else f"({parts})"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its parts are columns and it holds for all rows."""
+        return self.condition is None and all(part.is_column for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key of another table that points at the target."""
+
+    name: str
+    table: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +106,11 @@ class Target:
 
     Attributes:
         kind: pg_class.relkind: `r` table, `p` partitioned, `v` view, `f` foreign.
-        keys: the columns of the primary key, if there is one, then of each unique index over plain columns.
-        has_primary_key: whether the first of `keys` is the primary key.
+        keys: the primary key, if there is one, then the other unique indexes.
+        references: foreign keys of other tables that point at it.
+        has_children: other tables inherit from it. Partitions do not count.
+        fires_before: a row trigger may change a row, or drop it, before it is written.
+        filtered: row-level security hides rows from this user.
     """
 
     oid: int
@@ -62,27 +118,27 @@ class Target:
     name: str
     kind: str
     columns: tuple[TargetColumn, ...]
-    keys: tuple[tuple[str, ...], ...]
-    has_primary_key: bool
+    keys: tuple[UniqueKey, ...]
+    references: tuple[Reference, ...]
+    has_children: bool
+    fires_before: bool
+    filtered: bool
 
     @property
     def label(self) -> str:
         """`schema.name`, for people."""
         return f"{self.schema}.{self.name}"
 
-    @property
-    def primary_key(self) -> tuple[str, ...]:
-        """The primary key's columns; empty without one."""
-        return self.keys[0] if self.has_primary_key else ()
-
     def column(self, name: str) -> TargetColumn | None:
         """The column of exactly this name."""
         return next((column for column in self.columns if column.name == name), None)
 
-    def table(self) -> Table:
-        """The table for Core statements. Its types only name themselves: values travel as text or come from columns."""
-        columns = [Column(column.name, ServerType(column.type)) for column in self.columns]
-        return Table(self.name, MetaData(), *columns, schema=self.schema)
+    def table(self, names: Sequence[str] | None = None) -> Table:
+        """The table for Core statements, with all columns or these ones. Its types only name themselves: values travel
+        as text or come from columns."""
+        wanted = [column.name for column in self.columns] if names is None else names
+        types = {column.name: ServerType(column.type) for column in self.columns}
+        return Table(self.name, MetaData(), *(Column(name, types[name]) for name in wanted), schema=self.schema)
 
 
 class ServerType(UserDefinedType[Any]):
@@ -132,25 +188,75 @@ _COLUMNS = text("""
     )
     SELECT attribute.attname AS name, format_type(attribute.atttypid, attribute.atttypmod) AS type,
            bases.typname AS base, bases.modifier, bases.typtype AS kind,
+           attribute.attnotnull OR bases.not_null AS not_null,
            (attribute.attnotnull OR bases.not_null) AND NOT attribute.atthasdef AND attribute.attidentity = ''
                AND NOT EXISTS (SELECT FROM pg_type AS declared
                                WHERE declared.oid = attribute.atttypid AND declared.typdefault IS NOT NULL) AS required,
            attribute.attgenerated <> '' AS generated,
-           attribute.attidentity = 'a' AS always_identity
+           attribute.attidentity = 'a' AS always_identity,
+           sequence.name AS sequence,
+           NOT coalesce(pg_collation.collisdeterministic, true) AS folding
     FROM pg_attribute AS attribute JOIN bases ON bases.attnum = attribute.attnum AND bases.typtype <> 'd'
+    LEFT JOIN pg_collation ON pg_collation.oid = attribute.attcollation
+    LEFT JOIN pg_attrdef AS filled ON filled.adrelid = attribute.attrelid AND filled.adnum = attribute.attnum
+    LEFT JOIN LATERAL (
+        -- An identity column owns its sequence; a default depends on the one that it names.
+        SELECT max(namespace.nspname || '.' || class.relname) AS name
+        FROM pg_depend AS depends JOIN pg_class AS class
+             ON class.relkind = 'S'
+            AND (depends.classid = 'pg_class'::regclass AND depends.objid = class.oid
+                 AND depends.refclassid = 'pg_class'::regclass AND depends.refobjid = attribute.attrelid
+                 AND depends.refobjsubid = attribute.attnum AND depends.deptype = 'i'
+              OR depends.classid = 'pg_attrdef'::regclass AND depends.objid = filled.oid
+                 AND depends.refclassid = 'pg_class'::regclass AND depends.refobjid = class.oid)
+        JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+        WHERE (depends.refclassid, depends.refobjid) = ('pg_class'::regclass, attribute.attrelid)
+           OR (depends.classid, depends.objid) = ('pg_attrdef'::regclass, filled.oid)
+    ) AS sequence ON attribute.atthasdef OR attribute.attidentity <> ''
     WHERE attribute.attrelid = :oid
     ORDER BY attribute.attnum
 """)
 
 _KEYS = text("""
-    SELECT index.indisprimary AS is_primary, array_agg(attribute.attname::text ORDER BY part.position) AS columns
+    SELECT class.relname AS name, index.indisprimary AS is_primary, NOT index.indimmediate AS deferrable,
+           NOT index.indnullsnotdistinct AS nulls_distinct,
+           pg_get_expr(index.indpred, index.indrelid) AS condition,
+           array_agg(coalesce(attribute.attname::text, pg_get_indexdef(index.indexrelid, part.position::int, false))
+                     ORDER BY part.position) AS texts,
+           array_agg(attribute.attname IS NOT NULL ORDER BY part.position) AS are_columns,
+           ARRAY(SELECT DISTINCT used.attname::text
+                 FROM pg_depend AS depends JOIN pg_attribute AS used
+                      ON used.attrelid = depends.refobjid AND used.attnum = depends.refobjsubid
+                 WHERE (depends.classid, depends.objid) = ('pg_class'::regclass, index.indexrelid)
+                   AND (depends.refclassid, depends.refobjid) = ('pg_class'::regclass, index.indrelid)
+                   AND used.attnum <> ALL ((index.indkey::int2[])[index.indnkeyatts:])) AS depends_on
     FROM pg_index AS index
+    JOIN pg_class AS class ON class.oid = index.indexrelid
     CROSS JOIN LATERAL unnest(index.indkey::int2[]) WITH ORDINALITY AS part (attnum, position)
-    JOIN pg_attribute AS attribute ON attribute.attrelid = index.indrelid AND attribute.attnum = part.attnum
-    WHERE index.indrelid = :oid AND index.indisunique AND index.indisvalid AND index.indimmediate
-      AND index.indpred IS NULL AND index.indexprs IS NULL AND part.position <= index.indnkeyatts
-    GROUP BY index.indexrelid, index.indisprimary
+    LEFT JOIN pg_attribute AS attribute
+           ON attribute.attrelid = index.indrelid AND attribute.attnum = part.attnum AND part.attnum > 0
+    WHERE index.indrelid = :oid AND index.indisunique AND index.indisvalid AND part.position <= index.indnkeyatts
+    GROUP BY index.indexrelid, class.relname
     ORDER BY index.indisprimary DESC, index.indexrelid
+""")
+
+_REFERENCES = text("""
+    SELECT conname::text AS name, namespace.nspname || '.' || class.relname AS "table"
+    FROM pg_constraint AS reference
+    JOIN pg_class AS class ON class.oid = reference.conrelid
+    JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE reference.confrelid = :oid AND reference.contype = 'f' AND reference.conrelid <> :oid
+      AND reference.conparentid = 0
+    ORDER BY 2, 1
+""")
+
+# Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 16 at UPDATE.
+_BEHAVIOUR = text("""
+    SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
+           row_security_active(oid) AS filtered,
+           EXISTS (SELECT FROM pg_trigger WHERE tgrelid = :oid AND tgenabled <> 'D' AND tgtype & 3 = 3
+                                            AND tgtype & 20 <> 0) AS fires_before
+    FROM pg_class WHERE oid = :oid
 """)
 
 
@@ -203,16 +309,32 @@ def find_target(connection: Connection, name: str) -> Target:
 
 
 def _described(connection: Connection, found: Any) -> Target:
-    columns = connection.execute(_COLUMNS, {"oid": found.oid}).mappings()
-    keys = connection.execute(_KEYS, {"oid": found.oid}).all()
+    of_it = {"oid": found.oid}
+    behaviour = connection.execute(_BEHAVIOUR, of_it).mappings().one()
     return Target(
         oid=found.oid,
         schema=found.schema,
         name=found.name,
         kind=found.kind,
-        columns=tuple(TargetColumn(**column) for column in columns),
-        keys=tuple(tuple(key.columns) for key in keys),
-        has_primary_key=bool(keys and keys[0].is_primary),
+        columns=tuple(TargetColumn(**column) for column in connection.execute(_COLUMNS, of_it).mappings()),
+        keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
+        references=tuple(Reference(**row) for row in connection.execute(_REFERENCES, of_it).mappings()),
+        **behaviour,
+    )
+
+
+def _key(row: Any) -> UniqueKey:
+    parts = tuple(KeyPart(*part) for part in zip(row.texts, row.are_columns, strict=True))
+    plain = {part.text for part in parts if part.is_column}
+    is_plain = row.condition is None and all(row.are_columns)
+    return UniqueKey(
+        name=row.name,
+        parts=parts,
+        condition=row.condition,
+        columns=tuple(sorted(plain if is_plain else plain | set(row.depends_on))),
+        nulls_distinct=row.nulls_distinct,
+        deferrable=row.deferrable,
+        is_primary=row.is_primary,
     )
 
 

@@ -17,7 +17,7 @@ from pyarrow import types
 
 from harborctl.errors import TargetError
 from harborctl.load.text_forms import bare, is_binary, is_text, text_form
-from harborctl.load.text_rules import YEAR_ONE_DAYS, NotPlain, Session, is_text_like, text_rule
+from harborctl.load.text_rules import YEAR_ONE_DAYS, NotPlain, Session, has_only_usual_years, text_rule
 from harborctl.load.typed_rules import TIME_OUT_OF_RANGE, Unstorable, located, typed_rule, utf8
 
 if TYPE_CHECKING:
@@ -104,20 +104,18 @@ def _text_codec(source: pa.DataType, column: TargetColumn, session: Session) -> 
             lambda array: text_form(_since_year_one(array, column)) if array.type == arrow else valid(array),
             direct=arrow,
         )
-    if types.is_string(source) and not (is_text_like(column) or column.base in ("json", "jsonb")):
-        return Codec(arrow, convert, valid)  # what is not UTF-8 is not plain either
+    if types.is_string(source):
+        return Codec(arrow, convert, valid)  # whether text is UTF-8 the server finds out anyway
     return Codec(arrow, lambda array: convert(valid(array)), valid)
 
 
 def _since_year_one(array: pa.Array, column: TargetColumn) -> pa.Array:
     """What was read directly from text, unless it holds days of the year 0, which PostgreSQL has not."""
-    if not types.is_date(array.type) or (row := pc.index(pc.less(array, _YEAR_ONE), True).as_py()) < 0:
+    if not types.is_date(array.type) or has_only_usual_years(array):
         return array
+    row = pc.index(pc.less(array.view(pa.int32()), YEAR_ONE_DAYS), True).as_py()
     value = array.slice(row, 1).cast(pa.string())[0].as_py()
     raise Unstorable(row, value, TIME_OUT_OF_RANGE, f'date out of range: "{value}" for column {column.name}')
-
-
-_YEAR_ONE = pa.scalar(YEAR_ONE_DAYS, pa.int32()).cast(pa.date32())
 
 
 def _not_plain(_array: pa.Array) -> pa.Array:

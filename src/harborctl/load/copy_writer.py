@@ -37,9 +37,15 @@ _CONTEXT = re.compile(r"^COPY (?P<table>.*?), \D*(?P<row>\d+)\D*?(?:, \S+ (?P<co
 
 
 def write_copy(
-    connection: Connection, table: Table, plan: Plan, batches: Iterable[Batch], progress: Progress
+    connection: Connection,
+    table: Table,
+    plan: Plan,
+    batches: Iterable[Batch],
+    progress: Progress,
+    *,
+    freeze: bool = False,
 ) -> Written:
-    """COPY all batches into `table`.
+    """COPY all batches into `table`; with `freeze` one that this transaction has truncated, outside of savepoints.
 
     Raises:
         BadRow: a row cannot be stored; the transaction is lost.
@@ -47,7 +53,7 @@ def write_copy(
     """
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
     with read_ahead(Encoder(plan).encode(batches)) as encoded:
-        stream = _CopyStream(driver, table, plan, progress)
+        stream = _CopyStream(driver, table, plan, progress, freeze=freeze)
         following: Encoded | None = next(encoded, None)
         while following is not None:
             following = stream.copy(following, encoded)
@@ -58,11 +64,18 @@ class _CopyStream:
     """The COPY statements of one load, and which batch their rows came from."""
 
     def __init__(
-        self, driver: psycopg.Connection[tuple[object, ...]], table: Table, plan: Plan, progress: Progress
+        self,
+        driver: psycopg.Connection[tuple[object, ...]],
+        table: Table,
+        plan: Plan,
+        progress: Progress,
+        *,
+        freeze: bool,
     ) -> None:
         self._driver = driver
         self._plan = plan
         self._progress = progress
+        self._freeze = sql.SQL(", FREEZE" if freeze else "")
         self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
         self.sent = 0
         self.inserted = 0
@@ -106,7 +119,8 @@ class _CopyStream:
 
     def _statement(self, copy_format: CopyFormat) -> sql.Composed:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._plan.names))
-        return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(self._table, columns, sql.SQL(copy_format.value))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {}{})")
+        return statement.format(self._table, columns, sql.SQL(copy_format.value), self._freeze)
 
     def _write(self, copy: psycopg.Copy, encoded: Encoded) -> None:
         self._recent.append((self._rows_of_copy, encoded.batch))

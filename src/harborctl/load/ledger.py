@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from harborctl.db.catalog import Target
-    from harborctl.model import ErrorInfo, LoadOptions, LoadResult
+    from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions
 
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
 
@@ -65,10 +65,15 @@ def _options(options: LoadOptions) -> dict[str, object]:
     return {
         "sources": list(options.sources),
         "table": options.table,
-        "key": list(options.key),
+        **_merge(options.merge),
         "format": options.format,
         "dialect": asdict(options.dialect),
         "map": options.columns.renames,
         "set": options.columns.constants,
         "skip_columns": sorted(options.columns.skipped),
     }
+
+
+def _merge(options: MergeOptions) -> dict[str, object]:
+    limit = options.max_delete
+    return asdict(options) | {"max_delete": str(limit) if limit else None}

@@ -1,4 +1,4 @@
-"""From the staging table into the target: one statement, and an account of what it did.
+"""From the staging table into the target by key: one statement that writes, and an account of what it did.
 
 Rows that equal the table's are dropped before the INSERT: a row that ON CONFLICT leaves alone by its WHERE is still
 locked and written to (the fastest of six shapes measured; figures in `docs/`). ON CONFLICT stays, for rows that another
@@ -7,18 +7,60 @@ transaction brings in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, func, literal_column, or_, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Label,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
-from harborctl.db.statistics import analyze
+from harborctl.load.insert import insert_into
+from harborctl.model import Mode, OnDuplicate
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from collections.abc import Sequence
 
+    from sqlalchemy import Connection
+    from sqlalchemy.dialects.postgresql import Insert
+
+    from harborctl.db.catalog import TargetColumn
+    from harborctl.load.keys import MergePlan
     from harborctl.load.plan import Plan
+    from harborctl.load.staging import Staging
+
+# Types of which two values that `=` calls equal are the same to every reader. The others are compared by their text:
+# those without `=` (json, xml), those whose `=` is about something else (box compares areas), and those whose equal
+# values differ in print (numeric 1.0 and 1.00, citext, interval). Of floats only the sign of zero is lost.
+EXACT_TYPES = frozenset({
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "money", "text", "varchar", "bpchar", "name", "bytea",
+    "bit", "varbit", "uuid", "inet", "cidr", "macaddr", "macaddr8", "date", "time", "timetz", "timestamp",
+    "timestamptz", "int4range", "int8range", "daterange", "tsrange", "tstzrange",
+})  # fmt: skip
+
+
+# Names beside those of the target's columns.
+KEY_PART = "harborctl_key_"
+HAS_KEY = "harborctl_has_key"
+IS_THERE = "harborctl_is_there"
+IS_NEW = "harborctl_is_new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,57 +72,280 @@ class Account:
     updated: int = 0
     unchanged: int = 0
     skipped: int = 0
+    stale: int = 0
     duplicates: int = 0
+    deleted: int = 0
 
 
-def upsert(connection: Connection, staging: Table, target: Table, plan: Plan, staged: int) -> Account:
-    """Insert new rows, update those that differ, leave equal ones untouched; of one key the last row in file order."""
-    analyze(connection, staging)
-    distinct = _distinct_keys(connection, staging, plan)
-    rows: FromClause = staging if distinct == staged else _last_of_each_key(staging, plan)
-    changed = _changed(rows, target, plan)
-    statement = insert(target).from_select(list(plan.names), changed)
-    others = [name for name in plan.names if name not in plan.key]
-    if others:
-        statement = statement.on_conflict_do_update(
-            index_elements=list(plan.key), set_={name: statement.excluded[name] for name in others}
+class Merge:
+    """The statements of one load in a mode that goes by a key.
+
+    Args:
+        staging: the rows of the load.
+        merge: the plan's, which this mode always has.
+    """
+
+    def __init__(self, staging: Staging, plan: Plan, merge: MergePlan) -> None:
+        self._staging = staging
+        self._plan = plan
+        self._merge = merge
+        self._names = plan.names
+        self._target = plan.target.table()
+        self._labels = [f"{KEY_PART}{number}" for number in range(len(merge.key.parts))]
+
+    # -- duplicates
+
+    def has_duplicates(self, connection: Connection, staged: int) -> bool:
+        """Whether several of the `staged` rows have one key."""
+        keys = self._keyed_rows().with_only_columns(*self._parts()).distinct().subquery()
+        outside = self._unkeyed_rows(connection) if self._merge.key.condition else 0
+        return connection.execute(select(func.count()).select_from(keys)).scalar_one() + outside < staged
+
+    def drop_duplicates(self, connection: Connection, which: OnDuplicate) -> int:
+        """Leave of each key the row that wins; returns how many others there were."""
+        order = self._staging.order
+        first = order.asc() if which is OnDuplicate.FIRST else order.desc()
+        newest = self._merge.newest_by
+        priority = [self._staging.table.c[newest].desc().nulls_last(), first] if newest else [first]
+        place = func.row_number().over(partition_by=self._parts(), order_by=priority).label("place")
+        row: Label[Any] = literal_column("ctid").label("harborctl_ctid")
+        ranked = self._keyed_rows().with_only_columns(row, place).subquery("ranked")
+        losers = select(ranked.c.harborctl_ctid).where(ranked.c.place > 1)
+        return connection.execute(delete(self._staging.table).where(literal_column("ctid").in_(losers))).rowcount
+
+    def first_duplicate(self, connection: Connection) -> tuple[list[int], str]:
+        """The numbers (from 1, in load order) of the rows that share the first key to come twice, and that key."""
+        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        parts = [cast(part, Text).label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
+        numbered = (
+            select(number, self._condition().label("has_key"), *parts).select_from(self._staging.table).subquery()
         )
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=list(plan.key))
-    # A row version that this statement inserted has no xmax; one that it updated has its own transaction's there.
-    written = statement.returning(literal_column("xmax = 0").label("is_new")).cte("written")
-    counted = select(
-        func.count().filter(written.c.is_new).label("inserted"),
-        func.count().filter(~written.c.is_new).label("updated"),
-    )
-    inserted, updated = connection.execute(counted).one()
-    return Account(
-        rows_read=staged,
-        inserted=inserted,
-        updated=updated,
-        unchanged=distinct - inserted - updated,
-        duplicates=staged - distinct,
-    )
+        keys = [numbered.c[label] for label in self._labels]
+        numbers = func.array_agg(aggregate_order_by(numbered.c.number, numbered.c.number.asc()))
+        twice = (
+            select(numbers, *keys)
+            .where(numbered.c.has_key)
+            .group_by(*keys)
+            .having(func.count() > 1)
+            .order_by(func.min(numbered.c.number))
+            .limit(1)
+        )
+        found, *values = connection.execute(twice).one()
+        return found, ", ".join("NULL" if value is None else value for value in values)
+
+    def first_without_key(self, connection: Connection) -> int | None:
+        """The number (from 1, in load order) of the first row of which an expression of the key is NULL."""
+        if not self._merge.key.nulls_distinct:
+            return None
+        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        lacks = and_(self._condition(), or_(*(part.is_(None) for part in self._parts()))).label("lacks")
+        numbered = select(number, lacks).select_from(self._staging.table).subquery()
+        first: int | None = connection.execute(select(func.min(numbered.c.number)).where(numbered.c.lacks)).scalar_one()
+        return first
+
+    # -- the rows of the target that the load lacks
+
+    def count_missing(self, connection: Connection) -> tuple[int, int]:
+        """How many rows of the target have no row in the load, and how many it has at all."""
+        staged = self._staged()
+        both = self._current.outerjoin(staged, self._same_key(staged, self._current))
+        counts = select(func.count().filter(staged.c[HAS_KEY].is_(None)), func.count()).select_from(both)
+        missing, total = connection.execute(counts).one()
+        return missing, total
+
+    def delete_missing(self, connection: Connection) -> int:
+        """Delete the rows of the target that have no row in the load; returns how many there were."""
+        # Without the staged columns: an expression of the key would read them instead of the target's.
+        staged = self._staged(())
+        same = self._equal([staged.c[label] for label in self._labels], self._target_parts())
+        statement = delete(self._target).where(not_(select(true()).select_from(staged).where(same).exists()))
+        if self._plan.target.has_children:
+            statement = statement.with_hint("ONLY", self._target, "postgresql")
+        return connection.execute(statement).rowcount
+
+    def missing(self) -> Select[Any]:
+        """The rows of the target that the load lacks: all their columns."""
+        staged = self._staged()
+        has_row = select(true()).select_from(staged).where(self._same_key(staged, self._current)).exists()
+        return select(*(self._current.c[column.name] for column in self._target.columns)).where(not_(has_row))
+
+    # -- writing
+
+    def write(self, connection: Connection, staged: int) -> Account:
+        """Insert and update; `staged` rows have different keys."""
+        careful = self._plan.target.kind != "r" or self._plan.target.fires_before
+        counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
+        account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])
+        attempted = counts.get("attempted", account.inserted + account.updated)
+        left_alone = staged - attempted - account.stale
+        dropped = attempted - account.inserted - account.updated
+        if self._plan.mode is Mode.IGNORE:
+            return replace(account, skipped=left_alone + dropped)
+        return replace(account, unchanged=left_alone, skipped=dropped)
+
+    def _fast_statement(self) -> Select[int, int, int]:
+        staged = self._staged()
+        rows = self._compared(staged).with_only_columns(*self._values(staged))
+        # A row version that this statement inserted has no xmax; one that it updated has its own transaction's there.
+        written = self._insert(rows).returning(_sql("xmax = 0", Boolean()).label("is_new")).cte("written")
+        return select(
+            func.count().filter(written.c.is_new).label("inserted"),
+            func.count().filter(not_(written.c.is_new)).label("updated"),
+            self._stale_count().label("stale"),
+        ).select_from(written)
+
+    def _careful_statement(self) -> Select[Any]:
+        """Where rows tell no xmax (partitions) or may be dropped on the way (triggers): new ones and others apart."""
+        staged = self._staged()
+        is_new = self._is_new().label(IS_NEW)
+        changed = self._compared(staged).with_only_columns(*self._values(staged), is_new).cte("changed")
+        columns = [changed.c[name] for name in self._filled()]
+        new = self._insert(select(*columns).where(changed.c[IS_NEW])).returning(true().label("one")).cte("inserted")
+        old = (
+            self._insert(select(*columns).where(not_(changed.c[IS_NEW]))).returning(true().label("one")).cte("updated")
+        )
+        return select(
+            select(func.count()).select_from(new).scalar_subquery().label("inserted"),
+            select(func.count()).select_from(old).scalar_subquery().label("updated"),
+            select(func.count()).select_from(changed).scalar_subquery().label("attempted"),
+            self._stale_count().label("stale"),
+        )
+
+    def _insert(self, rows: Select[Any]) -> Insert:
+        key = self._merge.key
+        statement = insert_into(self._target, self._plan)
+        statement = statement.from_select(list(self._filled()), rows)
+        parts: list[Any] = [part.text if part.is_column else _sql(part.text) for part in key.parts]
+        condition = _sql(key.condition) if key.condition else None
+        assigned = {name: statement.excluded[name] for name in self._overwritten()}
+        if not assigned:
+            return statement.on_conflict_do_nothing(index_elements=parts, index_where=condition)
+        if self._merge.touch:
+            assigned[self._merge.touch] = statement.excluded[self._merge.touch]
+        newest = self._merge.newest_by
+        wanted = not_(_older(statement.excluded[newest], statement.table.c[newest])) if newest else None
+        return statement.on_conflict_do_update(index_elements=parts, index_where=condition, set_=assigned, where=wanted)
+
+    def _values(self, staged: Subquery) -> list[ColumnElement[Any]]:
+        """What is written of a staged row."""
+        values: list[ColumnElement[Any]] = [staged.c[name] for name in self._names]
+        return [*values, func.now().label(self._merge.touch)] if self._merge.touch else values
+
+    def inserted(self) -> Select[Any]:
+        """The staged rows that are new: the columns that the load fills."""
+        staged = self._staged()
+        return self._compared(staged).where(self._is_new()).with_only_columns(*(staged.c[n] for n in self._names))
+
+    def updated(self) -> Select[Any]:
+        """The staged rows that differ: the columns that the load fills, as they are and as they will be."""
+        staged = self._staged()
+        columns = [
+            (self._current.c[name].label(f"old_{n}"), staged.c[name].label(f"new_{n}"))
+            for n, name in enumerate(self._names)
+        ]
+        pairs = [column for pair in columns for column in pair]
+        return self._compared(staged).where(not_(self._is_new())).with_only_columns(*pairs)
+
+    def _compared(self, staged: Subquery) -> Select[Any]:
+        """The staged rows that are new or differ from the table's row of the same key, and are not older."""
+        both = staged.outerjoin(self._current, self._same_key(staged, self._current))
+        differs = or_(false(), *(self._differs(staged, name) for name in self._overwritten()))
+        newest = self._merge.newest_by
+        if newest:
+            differs = and_(differs, not_(_older(staged.c[newest], self._current.c[newest])))
+        return select(*staged.c).select_from(both).where(or_(self._is_new(), differs))
+
+    def _stale_count(self) -> ColumnElement[int]:
+        newest = self._merge.newest_by
+        if not newest:
+            return literal_column("0")
+        staged = self._staged()
+        both = staged.join(self._current, self._same_key(staged, self._current))
+        older = _older(staged.c[newest], self._current.c[newest])
+        return select(func.count()).select_from(both).where(older).scalar_subquery()
+
+    # -- parts of them
+
+    def _overwritten(self) -> tuple[str, ...]:
+        return () if self._plan.mode is Mode.IGNORE else self._merge.overwritten
+
+    def _filled(self) -> tuple[str, ...]:
+        return (*self._names, *([self._merge.touch] if self._merge.touch else []))
+
+    def _parts(self) -> list[ColumnElement[Any]]:
+        """The key of a row of the staging table."""
+        columns = self._staging.table.c
+        return [columns[part.text] if part.is_column else _sql(part.text) for part in self._merge.key.parts]
+
+    def _target_parts(self) -> list[ColumnElement[Any]]:
+        """The key of a row of the target."""
+        columns = self._target.c
+        return [columns[part.text] if part.is_column else _sql(part.text) for part in self._merge.key.parts]
+
+    def _condition(self) -> ColumnElement[bool]:
+        return _sql(self._merge.key.condition, Boolean()) if self._merge.key.condition else true()
+
+    def _keyed_rows(self) -> Select[Any]:
+        rows: Select[Any] = select(literal_column("1")).select_from(self._staging.table)
+        return rows.where(self._condition()) if self._merge.key.condition else rows
+
+    def _unkeyed_rows(self, connection: Connection) -> int:
+        rows = select(func.count()).select_from(self._staging.table).where(self._condition().is_not(true()))
+        return connection.execute(rows).scalar_one()
+
+    def _staged(self, names: Sequence[str] | None = None) -> Subquery:
+        """The rows of the load with their key, which may be made of expressions over them; all columns, or these."""
+        labelled = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
+        columns = [self._staging.table.c[name] for name in (self._names if names is None else names)]
+        rows = select(*columns, *labelled, self._condition().label(HAS_KEY))
+        return rows.select_from(self._staging.table).subquery("staged")
+
+    @cached_property
+    def _current(self) -> Subquery:
+        """The rows of the target with their key."""
+        labelled = [part.label(label) for part, label in zip(self._target_parts(), self._labels, strict=True)]
+        there: Label[Any] = literal_column("tableoid").label(IS_THERE)
+        rows: Select[Any] = select(*self._target.columns, *labelled, there).where(self._condition())
+        if self._plan.target.has_children:
+            rows = rows.with_hint(self._target, "ONLY", "postgresql")
+        return rows.subquery("current")
+
+    def _is_new(self) -> ColumnElement[bool]:
+        return self._current.c[IS_THERE].is_(None)
+
+    def _same_key(self, staged: FromClause, current: FromClause) -> ColumnElement[bool]:
+        same = self._equal([staged.c[label] for label in self._labels], [current.c[label] for label in self._labels])
+        return and_(same, staged.c[HAS_KEY]) if self._merge.key.condition else same
+
+    def _equal(self, ours: list[Any], theirs: list[Any]) -> ColumnElement[bool]:
+        if self._merge.key.nulls_distinct:
+            return and_(*(one == other for one, other in zip(ours, theirs, strict=True)))
+        # NULL equals NULL in an array, and arrays can be hashed: IS NOT DISTINCT FROM would compare all with all.
+        return and_(*(array([one]) == array([other]) for one, other in zip(ours, theirs, strict=True)))
+
+    def _differs(self, staged: FromClause, name: str) -> ColumnElement[bool]:
+        column = self._plan.target.column(name)
+        ours, theirs = staged.c[name], self._current.c[name]
+        if column is not None and is_exact(column):
+            return ours.is_distinct_from(theirs)
+        return cast(ours, Text).collate("C").is_distinct_from(cast(theirs, Text).collate("C"))
 
 
-def _distinct_keys(connection: Connection, staging: Table, plan: Plan) -> int:
-    keys = select(*(staging.c[name] for name in plan.key)).distinct().subquery()
-    return connection.execute(select(func.count()).select_from(keys)).scalar_one()
+def is_exact(column: TargetColumn) -> bool:
+    """Whether values of the column that are equal by `=` are the same."""
+    if column.folding:
+        return False
+    if column.kind == "e" or (column.base == "numeric" and column.modifier != -1):
+        return True
+    return column.kind in "br" and column.base.removeprefix("_") in EXACT_TYPES
 
 
-def _last_of_each_key(staging: Table, plan: Plan) -> FromClause:
-    keys = [staging.c[name] for name in plan.key]
-    # ctid rises with the order in which rows were staged: nothing is ever deleted from this table.
-    order: ColumnElement[Any] = literal_column("ctid").desc()
-    return select(*(staging.c[name] for name in plan.names)).distinct(*keys).order_by(*keys, order).subquery("staged")
+def _older(ours: ColumnElement[Any], theirs: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether our row is older than theirs, never NULL; a row that does not say when is older than one that does."""
+    return and_(theirs.is_not(None), func.coalesce(ours < theirs, true()))
 
 
-def _changed(rows: FromClause, target: Table, plan: Plan) -> Select[Any]:
-    """The staged rows that are new or differ from the table's row of the same key."""
-    same_key = and_(*(rows.c[name] == target.c[name] for name in plan.key))
-    is_new = target.c[plan.key[0]].is_(None)
-    differs: list[ColumnElement[bool]] = [
-        rows.c[name].is_distinct_from(target.c[name]) for name in plan.names if name not in plan.key
-    ]
-    joined = rows.outerjoin(target, same_key)
-    return select(*(rows.c[name] for name in plan.names)).select_from(joined).where(or_(is_new, *differs))
+def _sql(expression: str, kind: Any = None) -> ColumnElement[Any]:
+    """What the server's catalog says, as part of a statement. It names columns without their table: it may stand only
+    where one table is read."""
+    return literal_column(expression, kind)

@@ -10,16 +10,15 @@ import pyarrow as pa
 from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
-from harborctl.model import Mode
+from harborctl.load.keys import NO_SUCH_COLUMN, MergePlan, plan_merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.db.catalog import Target, TargetColumn
-    from harborctl.model import ColumnOptions, LoadOptions
+    from harborctl.model import ColumnOptions, LoadOptions, Mode
     from harborctl.sources.batch import Batch, Source
 
-NO_SUCH_COLUMN = "42703"
 NOT_NULL_VIOLATION = "23502"
 
 
@@ -35,12 +34,16 @@ class PlannedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One source into one target."""
+    """One source into one target.
+
+    Attributes:
+        merge: in the modes that go by a key, how rows meet.
+    """
 
     target: Target
     mode: Mode
-    key: tuple[str, ...]
     columns: tuple[PlannedColumn, ...]
+    merge: MergePlan | None = None
 
     @property
     def positions(self) -> list[int]:
@@ -73,8 +76,6 @@ def make_plan(source: Source, target: Target, options: LoadOptions, session: Ses
         TargetError: a column is unknown, missing, twice there or not loadable, or the mode has no key to go by.
         UsageError: an option names a column that neither side has.
     """
-    if target.kind not in "rpf":
-        raise TargetError(f"{target.label} is a view", code="42809", hint="Name the table below it.")
     columns = [*_from_source(source, target, options.columns, session), *_constants(target, options.columns, session)]
     columns.sort(key=lambda column: target.columns.index(column.target))
     names = [column.target.name for column in columns]
@@ -84,7 +85,7 @@ def make_plan(source: Source, target: Target, options: LoadOptions, session: Ses
                 f"column {name} would be filled twice", code="42701", hint="Leave one out with --skip-columns."
             )
     for column in target.columns:
-        if column.required and column.name not in names:
+        if column.required and column.name not in (*names, options.merge.touch):
             raise TargetError(
                 f"column {column.name} of {target.label} is required, and {source.name} has none of that name",
                 code=NOT_NULL_VIOLATION,
@@ -93,9 +94,10 @@ def make_plan(source: Source, target: Target, options: LoadOptions, session: Ses
             )
     if all(column.position is None for column in columns):
         raise TargetError(f"no column of {source.name} goes into {target.label}", code=NO_SUCH_COLUMN)
-    key = _key(target, options, names) if options.mode is Mode.UPSERT else ()
     columns.sort(key=lambda column: (column.position is None, column.position))
-    return Plan(target, options.mode, key, tuple(columns))
+    names = [column.target.name for column in columns]
+    merge = plan_merge(target, options.mode, options.merge, names) if options.mode.by_key else None
+    return Plan(target, options.mode, tuple(columns), merge)
 
 
 def _from_source(source: Source, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
@@ -183,34 +185,3 @@ def _suggestion(name: str, names: Sequence[str]) -> str | None:
         if match
         else None
     )
-
-
-def _key(target: Target, options: LoadOptions, names: Sequence[str]) -> tuple[str, ...]:
-    if not options.key:
-        if not target.primary_key:
-            raise TargetError(
-                f"{target.label} has no primary key to upsert by",
-                code="no_key",
-                hint=f"Say --key COLUMNS; unique there: {_key_list(target)}."
-                if target.keys
-                else "Add a unique constraint.",
-            )
-        key = target.primary_key
-    else:
-        key = tuple(_target_column(target, name, "--key").name for name in options.key)
-        unique = next((unique for unique in target.keys if set(unique) == set(key)), None)
-        if unique is None:
-            raise TargetError(
-                f"no unique constraint or index of {target.label} is on ({', '.join(key)})",
-                code="42P10",
-                hint=f"Unique there: {_key_list(target)}." if target.keys else "Add a unique constraint.",
-            )
-        key = unique
-    for name in key:
-        if name not in names:
-            raise TargetError(f"the source lacks key column {name}", code=NO_SUCH_COLUMN, column=name)
-    return key
-
-
-def _key_list(target: Target) -> str:
-    return "; ".join(f"({', '.join(key)})" for key in target.keys)

@@ -20,14 +20,16 @@ from harborctl.db.migrations import ledger_installed
 from harborctl.db.statistics import analyze_after
 from harborctl.errors import HarborctlError, Interrupted, TargetError, UsageError
 from harborctl.load import ledger
+from harborctl.load.changes import sent
 from harborctl.load.convert import Session
 from harborctl.load.copy_writer import write_copy
-from harborctl.load.merge import Account, upsert
+from harborctl.load.locks import lock_target
+from harborctl.load.modes import Work, carry_out, check_target, truncates
 from harborctl.load.plan import Plan, make_plan
 from harborctl.load.rows import Written
-from harborctl.load.staging import create_staging
 from harborctl.load.values_writer import write_values
-from harborctl.model import ErrorInfo, LoadOptions, LoadResult, Mode, Status, WriterName
+from harborctl.load.watch import KeyWatch, Places
+from harborctl.model import Change, ErrorInfo, LoadOptions, LoadResult, OnDuplicate, Status, WriterName
 from harborctl.sources import open_sources
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from harborctl.db.engine import Database
+    from harborctl.load.merge import Account
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch, Source
 
@@ -82,22 +85,25 @@ class _Load:
     writer: WriterName = WriterName.AUTO
 
     def run(self) -> LoadResult:
-        """Carry it out and commit."""
+        """Carry it out and commit, or in a dry run roll back."""
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
             for source in self.sources:
                 stack.callback(source.close)
-            with translated(), self.database.engine.begin() as connection:
-                return self._load(connection)
+            with translated(), self.database.engine.connect() as connection, connection.begin() as transaction:
+                result = self._load(connection)
+                if self.options.dry_run:
+                    transaction.rollback()
+            return result
 
     def _load(self, connection: Connection) -> LoadResult:
-        if self.options.ledger and not ledger_installed(connection):
+        if self.options.ledger and not self.options.dry_run and not ledger_installed(connection):
             raise UsageError(
                 "this database has no ledger yet",
                 code="no_ledger",
                 hint="Run `harborctl migrate up ledger` once, or load with --no-ledger.",
             )
-        self.target = find_target(connection, self._table_name())
+        self.target = self._locked_target(connection)
         session = _session(connection)
         plans = [make_plan(source, self.target, self.options, session) for source in self.sources]
         _check_same_columns(self.sources, plans)
@@ -105,40 +111,63 @@ class _Load:
         # sends COPY data, would wait forever for a server that waits for its reader.
         connection.execute(text("SET LOCAL client_min_messages = error"))
         self._start_progress()
-        account = self._write(connection, plans)
+        work = self._work(connection, plans)
+        account = carry_out(work)
+        if self.options.dry_run:
+            return self._dry_result(connection, work, account)
         self.progress.stage("analyze")
-        analyze_after(connection, self.target, account.inserted + account.updated, self.options.analyze)
+        changed = account.inserted + account.updated + account.deleted
+        analyze_after(connection, self.target, changed, self.options.analyze)
         result = replace(self._summary(Status.LOADED), **asdict(account))
         if self.options.ledger:
             ledger.record(connection, self.options, result, self.target, self.started_at)
         self.progress.stage("commit")
         return result
 
-    def _write(self, connection: Connection, plans: list[Plan]) -> Account:
-        table = plans[0].target.table()
-        if self.options.mode is Mode.APPEND:
-            written = self._write_sources(connection, table, plans)
-            return Account(written.sent, inserted=written.inserted, skipped=written.sent - written.inserted)
-        staging = create_staging(connection, plans[0])
-        written = self._write_sources(connection, staging, plans)
-        self.progress.stage("merge")
-        return upsert(connection, staging, table, plans[0], written.sent)
+    def _locked_target(self, connection: Connection) -> Target:
+        """The target as it is once nobody can change it any more."""
+        target = find_target(connection, self._table_name())
+        check_target(target, self.options.mode)
+        lock_target(connection, target, self.options.mode, truncates=truncates(self.options))
+        locked = find_target(connection, self._table_name())
+        check_target(locked, self.options.mode)
+        return locked
 
-    def _write_sources(self, connection: Connection, table: Table, plans: list[Plan]) -> Written:
-        written = Written()
+    def _work(self, connection: Connection, plans: list[Plan]) -> Work:
+        plan = plans[0]
+        watch, places, changes = KeyWatch(plan), Places(), list[Change]()
+        keeps_places = plan.merge is not None and (
+            not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR
+        )
         bytes_before = 0
-        for source, plan in zip(self.sources, plans, strict=True):
-            batches = self._choose_writer(self._watched(source, plan, bytes_before))
-            if self.writer is WriterName.VALUES:
-                written += write_values(connection, table, plan, batches, self.progress, self.options.batch_size)
-            else:
-                written += write_copy(connection, table, plan, batches, self.progress)
+
+        def watched(source: Source, plan: Plan) -> Iterator[Batch]:
+            nonlocal bytes_before
+            for batch in source.batches(plan.positions, plan.direct_types):
+                self.progress.bytes_read(bytes_before + source.position())
+                watch.see(plan, batch)
+                if keeps_places:
+                    places.see(batch)
+                if self.options.dry_run and not plan.mode.by_key and not any(c.kind == "inserted" for c in changes):
+                    changes.extend(sent(plan, batch))
+                yield batch
             bytes_before += source.position()
-        return written
+
+        streams = [watched(source, plan) for source, plan in zip(self.sources, plans, strict=True)]
+        first = self._choose_writer(streams[0])
+
+        def write(table: Table, *, freeze: bool = False) -> Written:
+            written = Written()
+            for batches, plan in zip([first, *streams[1:]], plans, strict=True):
+                if self.writer is WriterName.VALUES:
+                    written += write_values(connection, table, plan, batches, self.progress, self.options.batch_size)
+                else:
+                    written += write_copy(connection, table, plan, batches, self.progress, freeze=freeze)
+            return written
+
+        return Work(connection, self.options, plan, self.writer, write, watch, places, self.progress, changes)
 
     def _choose_writer(self, batches: Iterator[Batch]) -> Iterable[Batch]:
-        if self.writer is not WriterName.AUTO:
-            return batches
         if self.options.writer is not WriterName.AUTO or len(self.sources) > 1:
             self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
             return batches
@@ -152,11 +181,6 @@ class _Load:
                 return chain(taken, batches)
         self.writer = WriterName.VALUES
         return taken
-
-    def _watched(self, source: Source, plan: Plan, bytes_before: int) -> Iterator[Batch]:
-        for batch in source.batches(plan.positions, plan.direct_types):
-            self.progress.bytes_read(bytes_before + source.position())
-            yield batch
 
     def _start_progress(self) -> None:
         sizes = [source.size for source in self.sources]
@@ -173,9 +197,22 @@ class _Load:
 
     # -- how it ended
 
+    def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
+        # A COMMIT would check what is deferred.
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        notes: tuple[str, ...] = ()
+        if account.inserted + account.updated:
+            sequences = [c.sequence for c in work.plan.target.columns if c.sequence and c.name not in work.plan.names]
+            notes = tuple(
+                f"the numbers that this dry run took from the sequence {sequence} are lost: sequences do not roll back"
+                for sequence in sequences
+            )
+        changes = sorted(work.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
+        return replace(self._summary(Status.DRY_RUN), **asdict(account), changes=tuple(changes), notes=notes)
+
     def _summary(self, status: Status) -> LoadResult:
         seconds = time.monotonic() - self.start
-        files = tuple(source.result() for source in self.sources) if status is Status.LOADED else ()
+        files = tuple(source.result() for source in self.sources) if status in {Status.LOADED, Status.DRY_RUN} else ()
         rows = sum(file.rows for file in files)
         return LoadResult(
             status=status,
@@ -193,7 +230,7 @@ class _Load:
         """The summary of a load that `error` ended, recorded in a transaction of its own if the database is there."""
         status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
         result = replace(self._summary(status), error=ErrorInfo.of(error))
-        if self.options.ledger:
+        if self.options.ledger and not self.options.dry_run:
             try:
                 with self.database.engine.begin() as connection:
                     if ledger_installed(connection):

@@ -1,30 +1,69 @@
-"""Temporary tables shaped like a plan's columns: types and names of the target, no constraint, gone at commit."""
+"""Temporary tables shaped like a plan's columns: types and names of the target, gone at commit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, literal_column
 from sqlalchemy.schema import CreateTable
 
 from harborctl.db.catalog import ServerType
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from harborctl.load.plan import Plan
 
 STAGING = "harborctl_staging"
+ROW_NUMBER = "harborctl_row"
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A staging table. `order` rises with the order in which rows were staged."""
+
+    table: Table
+    order: ColumnElement[Any]
 
 
 def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> Table:
-    """Create a temporary table for the plan's columns, dropped at commit. Rows keep their order: its `ctid` rises."""
-    table = Table(
-        name,
-        MetaData(),
-        *(Column(column.target.name, ServerType(column.target.type)) for column in plan.columns),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
+    """Create a temporary table for the plan's columns, dropped at commit."""
+    return _create(connection, name, [Column(c.target.name, ServerType(c.target.type)) for c in plan.columns])
+
+
+def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> Staging:
+    """Create the staging table of a load.
+
+    COPY fills a table of its own transaction from front to back, so that `ctid` tells the order, for nothing. An INSERT
+    puts a short row into a gap that a long one has left: such rows must be `numbered` (for COPY that costs a tenth).
+    What the target refuses in any case, NULL where it is NOT NULL, is refused here, where its place is still known,
+    unless a trigger of the target, or of a partition, may fill it in.
+    """
+    columns: list[Column[Any]] = [
+        Column(
+            column.target.name,
+            ServerType(column.target.type),
+            nullable=plan.target.fires_before or plan.target.kind != "r" or not column.target.not_null,
+        )
+        for column in plan.columns
+    ]
+    order: ColumnElement[Any] = literal_column("ctid")
+    if numbered:
+        number: Column[Any] = Column(_free_name(plan.names), BigInteger, Identity(always=True))
+        columns.append(number)
+        order = number
+    return Staging(_create(connection, STAGING, columns), order)
+
+
+def _free_name(names: tuple[str, ...]) -> str:
+    name = ROW_NUMBER
+    while name in names:
+        name += "_"
+    return name
+
+
+def _create(connection: Connection, name: str, columns: list[Column[Any]]) -> Table:
+    table = Table(name, MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
     connection.execute(CreateTable(table))
     return table

@@ -195,37 +195,40 @@ def _hex(array: pa.Array) -> pa.Array:
     return _each(array, lambda value: "\\x" + value.hex())
 
 
-def _lists(array: pa.Array, item_texts: Callable[[pa.Array], Iterable[str]], around: str) -> pa.Array:
-    """Each list's items, written by `item_texts`, between the two characters of `around`."""
-    items: Iterator[str] = iter(item_texts(array.flatten()))
-    return _each(pc.list_value_length(array), lambda length: around[0] + ",".join(islice(items, length)) + around[1])
+def array_literals(array: pa.Array, element_text: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Lists as PostgreSQL reads arrays (manual, 8.15.2), their elements as `element_text` writes them.
 
-
-def _array_literals(array: pa.Array) -> pa.Array:
-    """PostgreSQL manual, 8.15.2. Every element is quoted: it may be NULL, or empty, or have braces in it."""
+    Every element is quoted: it may read NULL, or be empty, or have braces in it. A list in a list is a dimension more;
+    there PostgreSQL has no NULL, and takes {{}} for {}.
+    """
 
     def items(values: pa.Array) -> Iterator[str]:
         values = bare(values)
-        if is_list(values.type):
-            # A list in a list is a dimension more; there PostgreSQL has no NULL, and takes {{}} for {}.
-            if pc.any(pc.equal(pc.list_value_length(values), 0)).as_py():
-                raise Inexpressible("PostgreSQL's arrays cannot have an empty list in a list")
-            yield from ("NULL" if text is None else text for text in _array_literals(values).to_pylist())
-        else:
-            yield from ("NULL" if text is None else _quoted(text) for text in text_form(values).to_pylist())
+        if not is_list(values.type):
+            return ("NULL" if text is None else _quoted(text) for text in element_text(values).to_pylist())
+        if pc.any(pc.equal(pc.list_value_length(values), 0)).as_py():
+            raise Inexpressible("PostgreSQL's arrays cannot have an empty list in a list")
+        return ("NULL" if text is None else text for text in array_literals(values, element_text).to_pylist())
 
     return _lists(array, items, "{}")
 
 
-def _row_literals(array: pa.Array) -> pa.Array:
-    """PostgreSQL manual, 8.16.2: NULL is nothing between the commas."""
-    fields = [text_form(field).to_pylist() for field in array.flatten()]
-    return _rows(array, fields, lambda row: "(" + ",".join("" if text is None else _quoted(text) for text in row) + ")")
+def row_literals(array: pa.Array, texts: Sequence[Iterable[str | None]]) -> pa.Array:
+    """Structs as PostgreSQL reads rows (manual, 8.16.2), given each attribute's texts; NULL is nothing at all."""
+    return _structs(
+        array, texts, lambda row: "(" + ",".join("" if text is None else _quoted(text) for text in row) + ")"
+    )
 
 
-def _rows(array: pa.Array, fields: Sequence[Iterable[Any]], form: Callable[[tuple[Any, ...]], str]) -> pa.Array:
+def _lists(array: pa.Array, item_texts: Callable[[pa.Array], Iterator[str]], around: str) -> pa.Array:
+    """Each list's items, written by `item_texts`, between the two characters of `around`."""
+    items = item_texts(array.flatten())
+    return _each(pc.list_value_length(array), lambda length: around[0] + ",".join(islice(items, length)) + around[1])
+
+
+def _structs(array: pa.Array, texts: Sequence[Iterable[Any]], form: Callable[[tuple[Any, ...]], str]) -> pa.Array:
     """Each struct, written by `form` from its fields' texts."""
-    rows: Iterable[tuple[Any, ...]] = zip(*fields, strict=True) if fields else repeat((), len(array))
+    rows: Iterable[tuple[Any, ...]] = zip(*texts, strict=True) if texts else repeat((), len(array))
     return _strings(
         form(row) if is_there else None for row, is_there in zip(rows, array.is_valid().to_pylist(), strict=True)
     )
@@ -268,7 +271,7 @@ def _json_items(array: pa.Array) -> Iterator[str]:
 def _json_objects(array: pa.Array) -> pa.Array:
     names = [array.type.field(number).name for number in range(array.type.num_fields)]
     fields = [_json_items(field) for field in array.flatten()]
-    return _rows(array, fields, lambda row: _json_object(zip(map(json_text, names), row, strict=True)))
+    return _structs(array, fields, lambda row: _json_object(zip(map(json_text, names), row, strict=True)))
 
 
 def _json_objects_of_maps(array: pa.Array) -> pa.Array:
@@ -294,7 +297,7 @@ _FORMS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array
     (types.is_duration, _clocks),
     (types.is_interval, _calendar_intervals),
     (is_binary, _hex),
-    (is_list, _array_literals),
-    (types.is_struct, _row_literals),
+    (is_list, lambda array: array_literals(array, text_form)),
+    (types.is_struct, lambda array: row_literals(array, [text_form(field).to_pylist() for field in array.flatten()])),
     (types.is_map, _json),
 )

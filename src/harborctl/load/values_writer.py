@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.failures import translate
 from harborctl.errors import HarborctlError, StatementFailed
 from harborctl.load.encode import text_columns
+from harborctl.load.insert import insert_into
 from harborctl.load.rows import Written, bad_row
 from harborctl.load.staging import create_staging
 
@@ -69,7 +70,7 @@ class _Sender:
     def __init__(self, connection: Connection, table: Table, plan: Plan) -> None:
         self._connection = connection
         self._plan = plan
-        self._statement = insert(table)
+        self._statement = insert_into(table, plan)
         self._probes = count()
         self.inserted = 0
 

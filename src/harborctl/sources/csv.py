@@ -23,6 +23,7 @@ from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
 from harborctl.sources.batch import Batch
 from harborctl.sources.csv_records import ByteDialect, Record, RecordEnds, line_ends, records
 from harborctl.sources.files import ByteStream, HashingReader, SourceFile, open_bytes, open_content
+from harborctl.sources.transcode import Utf8Reader, shown, undecodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,10 +54,11 @@ class CsvSource:
         self.name = file.name
         self.size = file.path.stat().st_size if file.path else None
         self._dialect = _byte_dialect(dialect)
+        self._encoding = dialect.encoding
         self._raw = HashingReader(open_bytes(file))
         self._text: ByteStream = open_content(self._raw, file)
         if codecs.lookup(dialect.encoding).name != "utf-8":
-            self._text = _Utf8Reader(self._text, dialect.encoding, self.name)
+            self._text = Utf8Reader(self._text, dialect.encoding)
         self._pending = b""
         self._line = 1
         self._rows = 0
@@ -326,18 +328,15 @@ class CsvSource:
             return pa.array(values, pa.binary()).cast(pa.string())
         except pa.ArrowInvalid as invalid:
             for value, line in zip(values, lines, strict=True):
-                try:
-                    (value or b"").decode()
-                except UnicodeDecodeError as error:
-                    broken = (value or b"")[error.start : error.end].hex(" ")
+                if (broken := undecodable(value or b"", self._encoding)) is not None:
                     raise BadRow(
-                        f"the bytes {broken} are not UTF-8",
+                        f"the bytes {broken.hex(' ')} are not {self._encoding.upper()}",
                         code=CHARACTER_NOT_IN_REPERTOIRE,
                         location=Location(self.name, line),
                         column=self.schema.field(column).name,
-                        value=(value or b"").decode(errors="backslashreplace"),
+                        value=shown(value or b""),
                         hint="Say what the file is written in, for example --encoding latin-1 or --encoding cp1252.",
-                    ) from error
+                    ) from invalid
             raise AssertionError("Arrow and Python disagree on UTF-8") from invalid
 
     def _check_width(self, fields: list[bytes | None]) -> None:
@@ -368,36 +367,6 @@ class CsvSource:
             location=Location(self.name, line),
             hint="Check the record's quotes; --quote changes the quote character.",
         )
-
-
-class _Utf8Reader:
-    """Bytes of another encoding, handed on as UTF-8."""
-
-    def __init__(self, raw: ByteStream, encoding: str, name: str) -> None:
-        self._raw = raw
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        self._name = name
-        self._line = 1
-
-    def read(self, size: int) -> bytes:
-        text = b""
-        while not text:
-            data = self._raw.read(size)
-            try:
-                text = self._decoder.decode(data, final=not data).encode()
-            except UnicodeDecodeError as error:
-                before = error.object[: error.start].decode(self._encoding, errors="ignore").encode()
-                raise BadRow(
-                    f"the bytes {error.object[error.start : error.end].hex(' ')} are not {self._encoding}",
-                    code=CHARACTER_NOT_IN_REPERTOIRE,
-                    location=Location(self._name, self._line + line_ends(before)),
-                    hint="Check --encoding.",
-                ) from error
-            if not data:
-                break
-        self._line += line_ends(text)
-        return text
 
 
 def _plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
@@ -438,11 +407,11 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def _header_name(field: bytes | None) -> str:
-    return (field or b"").decode(errors="backslashreplace")
+    return shown(field or b"")
 
 
 def _shown(fields: list[bytes | None]) -> str:
-    return b",".join(field or b"" for field in fields).decode(errors="backslashreplace")
+    return shown(b",".join(field or b"" for field in fields))
 
 
 def _byte_dialect(dialect: CsvDialect) -> ByteDialect:

@@ -1,0 +1,129 @@
+"""Loads beside others: readers do not wait, writers of the same rows both finish, rows of others are not lost.
+
+HARBORCTL_TEST_ROWS and HARBORCTL_TEST_ROUNDS make these tests as large as one likes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+
+from harborctl.model import Limit
+from tests.load.conftest import wait_for
+from tests.load.direct import LoadRows, counts, load_file, rows_loader
+from tests.load.sizes import ROUNDS, ROWS
+
+__all__ = ["rows_loader"]
+
+Database = psycopg.Connection[Any]
+
+
+def together(*tasks: Callable[[], Any]) -> list[Any]:
+    """Run all at once; what they return, or raise."""
+    results: list[Any] = [None] * len(tasks)
+    start = threading.Barrier(len(tasks))
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            results[number] = tasks[number]()
+        except Exception as error:  # noqa: BLE001  # it is what the test looks at
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"), [("sync", {"max_delete": Limit(share=1)}), ("replace", {"no_block": True})]
+)
+def test_readers_see_the_old_rows_and_never_wait(
+    database: Database, load_rows: LoadRows, database_url: str, mode: str, settings: dict[str, Any]
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    database.execute(f"INSERT INTO t SELECT n, 'old' FROM generate_series(1, {ROWS}) AS n")
+    feed = "id,v\n" + "".join(f"{number},new\n" for number in range(2, ROWS + 2))
+    done = threading.Event()
+    seen: list[tuple[Any, ...]] = []
+
+    def read() -> None:
+        with psycopg.connect(database_url, autocommit=True) as reader:
+            # A lock that is not there at once is an error: how long the machine takes for a query is another matter.
+            reader.execute("SET lock_timeout = '100ms'")
+            while not done.is_set():
+                row = reader.execute(
+                    "SELECT count(*), min(v), max(v) FROM (SELECT v FROM t LIMIT 50000) AS t"
+                ).fetchone()
+                assert row is not None
+                seen.append(row)
+
+    def load() -> Any:
+        try:
+            return load_rows(feed, "t", mode, **settings)
+        finally:
+            done.set()
+
+    error, result = together(read, load)
+    assert error is None
+    assert result.deleted == (1 if mode == "sync" else ROWS)
+    assert {row[1:] for row in seen} <= {("old", "old"), ("new", "new")}
+    assert len(seen) > 1
+
+
+def test_upserts_in_opposite_orders_both_finish(
+    database: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    count = 2000
+    for round_ in range(ROUNDS):
+        paths = []
+        for name, numbers in (("up", range(count)), ("down", range(count - 1, -1, -1))):
+            path = tmp_path / f"{name}.csv"
+            path.write_text("id,v\n" + "".join(f"{number},{name}{round_}\n" for number in numbers))
+            paths.append(path)
+        loads = [lambda p=path: load_file(engine, p, "t", "upsert", writer=writer) for path in paths]
+        for result in together(*loads):
+            assert result.rows_read == count
+        values = database.execute("SELECT DISTINCT v FROM t").fetchall()
+        assert values in ([(f"up{round_}",)], [(f"down{round_}",)])
+
+
+def test_replaces_of_one_table_both_finish(database: Database, engine: sqlalchemy.Engine, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY)")
+    path = tmp_path / "t.csv"
+    path.write_text("id\n1\n2\n")
+    tasks = [
+        lambda mode=mode, no_block=no_block: load_file(engine, path, "t", mode, no_block=no_block)
+        for mode, no_block in (("replace", False), ("replace", True), ("upsert", False), ("replace", False))
+    ]
+    assert [result.rows_read for result in together(*tasks)] == [2, 2, 2, 2]
+
+
+def test_a_row_that_another_brings_in_between_is_updated(
+    database: Database, load_rows: LoadRows, database_url: str, writer: str
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text, at integer)")
+    for settings, at, expected, value in (
+        ({}, 1, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 2, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 0, {"unchanged": 1}, "theirs"),
+    ):
+        database.execute("TRUNCATE t")
+        with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+            other.execute("INSERT INTO t VALUES (1, 'theirs', 1)")
+            result = pool.submit(load_rows, f"id,v,at\n1,ours,{at}\n", "t", "upsert", writer=writer, **settings)
+            wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+            other.commit()
+            assert counts(result.result()) == expected
+        assert database.execute("SELECT v FROM t").fetchone() == (value,)

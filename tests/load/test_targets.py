@@ -1,0 +1,253 @@
+"""Every kind of table: loading works, or the message says why not."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+
+from harborctl.model import Limit
+from tests.load.conftest import wait_for
+from tests.load.direct import LoadRows, counts, load_file, refusal, rows_loader
+
+__all__ = ["rows_loader"]
+
+Database = psycopg.Connection[Any]
+ALL = Limit(share=1)
+MODES = ("append", "ignore", "upsert", "sync", "replace")
+
+
+def rows(database: Database, query: str) -> list[Any]:
+    return database.execute(query).fetchall()
+
+
+def engine_as(url: str, role: str) -> sqlalchemy.Engine:
+    address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+    return sqlalchemy.create_engine(address, connect_args={"options": f"-c role={role}"})
+
+
+def load_in_every_mode(load_rows: LoadRows, database: Database, table: str, writer: str) -> list[dict[str, int]]:
+    """Into `table (id, v)`: a first load, then one of a new, a changed and an equal row in each mode."""
+    accounts = []
+    for mode in MODES:
+        database.execute(f"DELETE FROM {table}")
+        if mode != "append":
+            load_rows("id,v\n1,same\n2,old\n3,gone\n", table, "append", writer=writer)
+        settings = {"max_delete": ALL} if mode == "sync" else {}
+        accounts.append(counts(load_rows("id,v\n1,same\n2,new\n150,add\n", table, mode, writer=writer, **settings)))
+    return accounts
+
+
+EVERY_MODE = [
+    {"inserted": 3},
+    {"inserted": 1, "skipped": 2},
+    {"inserted": 1, "updated": 1, "unchanged": 1},
+    {"inserted": 1, "updated": 1, "unchanged": 1, "deleted": 1},
+    {"inserted": 3, "deleted": 3},
+]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CREATE TABLE t (id integer PRIMARY KEY, v text)",
+        "CREATE UNLOGGED TABLE t (id integer PRIMARY KEY, v text)",
+        "CREATE TABLE t (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, d integer DEFAULT 7 NOT NULL)",
+        "CREATE TABLE t (g integer GENERATED ALWAYS AS (length(v)) STORED, v text, id integer PRIMARY KEY)",
+        """
+        CREATE TABLE t (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);
+        CREATE TABLE low (v text, id integer NOT NULL);
+        ALTER TABLE t ATTACH PARTITION low FOR VALUES FROM (0) TO (99);
+        CREATE TABLE high PARTITION OF t FOR VALUES FROM (99) TO (200)
+        """,
+        "CREATE TABLE base (id integer PRIMARY KEY); CREATE TABLE t (v text, PRIMARY KEY (id)) INHERITS (base)",
+        "CREATE DOMAIN word AS text CHECK (value <> 'bad') NOT NULL; CREATE TABLE t (id integer PRIMARY KEY, v word)",
+        "CREATE TABLE t (id integer PRIMARY KEY, v text UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TABLE t (x integer, id integer PRIMARY KEY, v text); ALTER TABLE t DROP COLUMN x",
+    ],
+)
+def test_kinds_of_tables(database: Database, load_rows: LoadRows, writer: str, definition: str) -> None:
+    database.execute(definition)
+    assert load_in_every_mode(load_rows, database, "t", writer) == EVERY_MODE
+    assert rows(database, "SELECT id, v FROM t ORDER BY id") == [(1, "same"), (2, "new"), (150, "add")]
+
+
+def test_children_are_left_alone(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); CREATE TABLE child () INHERITS (t);"
+        "INSERT INTO child VALUES (1, 'child')"
+    )
+    for mode in MODES[1:]:
+        settings = {"max_delete": ALL} if mode == "sync" else {}
+        load_rows("id,v\n1,x\n", "t", mode, writer=writer, **settings)
+    load_rows("id,v\n1,y\n", "t", "replace", writer=writer, no_block=True)
+    assert rows(database, "SELECT tableoid::regclass::text, id, v FROM t ORDER BY 1") == [
+        ("child", 1, "child"),
+        ("t", 1, "y"),
+    ]
+
+
+def test_odd_names(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        'CREATE SCHEMA "S ""%"; CREATE TABLE "S ""%"."Größe (id, v)" (id integer GENERATED ALWAYS AS IDENTITY'
+        ' PRIMARY KEY, v text, "a:b %s" text, "%(x)s" text, "harborctl_row" text, "is_new" text, "current" text)'
+    )
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text); CREATE SCHEMA two; CREATE TABLE two.t (LIKE t)")
+    name = '"S ""%"."Größe (id, v)"'
+    feed = 'id,v,"a:b %s",%(x)s,harborctl_row,is_new,current\n1,x,:y,%z,1,2,3\n'
+    for mode in MODES:
+        if mode == "append":
+            assert counts(load_rows(feed, name, mode, writer=writer)) == {"inserted": 1}
+        else:
+            result = load_rows(feed, name, mode, writer=writer)
+            assert result.inserted + result.unchanged + result.skipped == 1
+    changed = load_rows(feed.replace("%z", "%%z"), name, "upsert", writer=writer, dry_run=True)
+    assert changed.changes[0].columns["%(x)s"].new == "%%z"
+    assert rows(database, f"SELECT * FROM {name}") == [(1, "x", ":y", "%z", "1", "2", "3")]
+    load_rows("id,v\n1,x\n", "t", "append", writer=writer)
+    assert rows(database, "SELECT count(*) FROM two.t") == [(0,)]
+
+
+def test_identity_that_would_have_to_change(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute("CREATE TABLE t (id integer GENERATED ALWAYS AS IDENTITY, sku text UNIQUE, v text)")
+    feed = "id,sku,v\n7,a,x\n"
+    error = refusal(lambda: load_rows(feed, "t", "upsert", key=("sku",), writer=writer))
+    assert "--keep id" in error.hint
+    assert counts(load_rows(feed, "t", "upsert", key=("sku",), keep=("id",), writer=writer)) == {"inserted": 1}
+    changed = feed.replace("7,a,x", "8,a,y")
+    assert counts(load_rows(changed, "t", "upsert", key=("sku",), keep=("id",), writer=writer)) == {"updated": 1}
+    assert rows(database, "SELECT * FROM t") == [(7, "a", "y")]
+    assert counts(load_rows("sku,v\na,z\nb,z\n", "t", "upsert", writer=writer)) == {"inserted": 1, "updated": 1}
+
+
+def test_generated_columns_cannot_be_loaded(database: Database, load_rows: LoadRows) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, g integer GENERATED ALWAYS AS (id + 1) STORED)")
+    error = refusal(lambda: load_rows("id,g\n1,2\n", "t", "upsert"))
+    assert (error.column, error.hint) == ("g", "Leave it out with --skip-columns g.")
+
+
+def test_views(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE base (id integer PRIMARY KEY, v text); CREATE VIEW t AS SELECT id, v FROM base;"
+        "CREATE VIEW fixed AS SELECT count(*) AS n FROM base; CREATE MATERIALIZED VIEW kept AS SELECT 1 AS n"
+    )
+    assert counts(load_rows("id,v\n1,a\n2,b\n", "t", "append", writer=writer)) == {"inserted": 2}
+    assert rows(database, "SELECT * FROM base ORDER BY 1") == [(1, "a"), (2, "b")]
+    for mode in MODES[1:]:
+        error = refusal(partial(load_rows, "id,v\n1,a\n", "t", mode, writer=writer))
+        assert (error.code, error.exit_code) == ("42809", 2)
+        assert "is a view" in error.message
+    assert refusal(lambda: load_rows("n\n1\n", "fixed", "append", writer=writer)).code == "55000"
+    assert "materialized view" in refusal(lambda: load_rows("n\n1\n", "kept", "append", writer=writer)).message
+
+
+def test_views_with_a_trigger(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE base (id integer, v text); CREATE VIEW t AS SELECT id, upper(v) AS v FROM base;"
+        "CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF;"
+        " INSERT INTO base VALUES (NEW.id, NEW.v); RETURN NEW; END $$;"
+        "CREATE TRIGGER put INSTEAD OF INSERT ON t FOR EACH ROW EXECUTE FUNCTION put()"
+    )
+    assert counts(load_rows("id,v\n1,a\n2,b\n", "t", "append", writer=writer)) == {"inserted": 1, "skipped": 1}
+    assert rows(database, "SELECT * FROM base") == [(1, "a")]
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_triggers_that_drop_rows(database: Database, load_rows: LoadRows, writer: str, partitioned: bool) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text)"
+        + (" PARTITION BY RANGE (id); CREATE TABLE p PARTITION OF t DEFAULT" if partitioned else "")
+    )
+    load_rows("id,v\n1,same\n2,old\n3,old\n9,gone\n", "t", "append", writer=writer)
+    database.execute(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF TG_OP = 'DELETE' THEN RETURN NULL; END IF;"
+        " IF NEW.v = 'no' THEN RETURN NULL; END IF; NEW.v = NEW.v || '!'; RETURN NEW; END $$;"
+        f"CREATE TRIGGER no BEFORE UPDATE OR INSERT OR DELETE ON {'p' if partitioned else 't'}"
+        " FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    feed = "id,v\n1,same\n2,no\n3,new\n4,no\n5,new\n"
+    before = rows(database, "SELECT ctid, xmin FROM t WHERE id IN (1, 2)")
+    upserted = load_rows(feed, "t", "upsert", writer=writer)
+    assert counts(upserted) == {"inserted": 1, "updated": 1, "unchanged": 1, "skipped": 2}
+    assert rows(database, "SELECT ctid, xmin FROM t WHERE id IN (1, 2)") == before
+    synced = load_rows(feed, "t", "sync", writer=writer, max_delete=ALL)
+    assert synced.deleted == 0  # the trigger keeps it
+    assert counts(load_rows("id,v\n6,no\n7,new\n", "t", "ignore", writer=writer)) == {"inserted": 1, "skipped": 1}
+
+
+def test_row_level_security(
+    database: Database, load_rows: LoadRows, writer: str, database_url: str, tmp_path: Any
+) -> None:
+    role = f"limited_{database.info.dbname}"
+    database.execute(
+        f"CREATE ROLE {role}; CREATE TABLE t (id integer PRIMARY KEY, v text); GRANT ALL ON t TO {role};"
+        f"GRANT ALL ON SCHEMA public TO {role}; ALTER TABLE t ENABLE ROW LEVEL SECURITY;"
+        f"CREATE POLICY low ON t TO {role} USING (id < 100); INSERT INTO t VALUES (500, 'hidden')"
+    )
+    engine = engine_as(database_url, role)
+    try:
+
+        def load(text: str, mode: str) -> Any:
+            (tmp_path / "f.csv").write_text(text)
+            return load_file(engine, tmp_path / "f.csv", "t", mode, writer=writer)
+
+        assert counts(load("id,v\n1,a\n2,b\n", "append")) == {"inserted": 2}
+        assert counts(load("id,v\n1,a\n2,c\n3,c\n", "upsert")) == {"inserted": 1, "updated": 1, "unchanged": 1}
+        assert refusal(lambda: load("id,v\n700,a\n", "append")).code == "42501"
+        assert refusal(lambda: load("id,v\n500,a\n", "upsert")).code == "42501"
+        for mode in ("sync", "replace"):
+            error = refusal(partial(load, "id,v\n1,a\n", mode))
+            assert "row-level security" in error.message
+            assert "BYPASSRLS" in error.hint
+        assert rows(database, "SELECT * FROM t ORDER BY 1") == [(1, "a"), (2, "c"), (3, "c"), (500, "hidden")]
+    finally:
+        engine.dispose()
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_deferred_constraints_hold_at_commit(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, up integer REFERENCES t DEFERRABLE INITIALLY DEFERRED,"
+        " place integer UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    )
+    load_rows("id,up,place\n1,2,1\n2,1,2\n", "t", "replace", writer=writer)
+    assert counts(load_rows("id,up,place\n1,2,2\n2,1,1\n", "t", "upsert", writer=writer)) == {"updated": 2}
+    assert refusal(lambda: load_rows("id,up\n3,9\n", "t", "upsert", writer=writer)).code == "23503"
+    assert rows(database, "SELECT count(*) FROM t") == [(2,)]
+
+
+def test_the_target_does_not_change_while_we_load(
+    database: Database, engine: sqlalchemy.Engine, load_rows: LoadRows, database_url: str, tmp_path: Any
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    # ALTER TABLE gets its lock first: the load waits, and sees the table as it is then.
+    with psycopg.connect(database_url) as other:
+        other.execute("ALTER TABLE t DROP COLUMN v")
+        errors: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: errors.append(refusal(lambda: load_rows("id,v\n1,a\n", "t", "upsert")))
+        )
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass"
+        wait_for(database, waiting)
+        other.commit()
+        thread.join()
+    assert "has no column v" in errors[0].message
+
+
+def test_rights_on_some_columns_are_enough(database: Database, database_url: str, tmp_path: Any) -> None:
+    role = f"narrow_{database.info.dbname}"
+    database.execute(f"CREATE ROLE {role}; CREATE TABLE t (id integer, v text); GRANT INSERT (id) ON t TO {role}")
+    engine = engine_as(database_url, role)
+    try:
+        (tmp_path / "t.csv").write_text("id\n1\n")
+        assert load_file(engine, tmp_path / "t.csv", "t", "append").inserted == 1
+        assert refusal(lambda: load_file(engine, tmp_path / "t.csv", "t", "replace")).code == "42501"
+    finally:
+        engine.dispose()
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
