@@ -52,10 +52,12 @@ class Harborctl(Protocol):
     ) -> Run: ...
 
 
-# No setting of the caller's reaches a test, except which server to take.
+# No setting of the caller's reaches a test, except which server to take, and how large a test is (load/sizes.py). They
+# stay in the environment: each process of pytest-xdist reads them anew.
+OURS = ("PGSERVER_POSTGRES_VERSION", "HARBORCTL_TEST_")
 TEST_URL = os.environ.get("HARBORCTL_TEST_URL")
 for _name in list(os.environ):
-    if _name.startswith(("PG", "HARBORCTL_")) and _name != "PGSERVER_POSTGRES_VERSION":
+    if _name.startswith(("PG", "HARBORCTL_")) and not _name.startswith(OURS):
         del os.environ[_name]
 os.environ["NO_COLOR"] = "1"
 

@@ -143,19 +143,19 @@ class ColumnOptions:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many rows, or such a share (1 is all) of the rows there are."""
+    """So many rows, or so many percent of the rows there are."""
 
     rows: int | None = None
-    share: float | None = None
+    percent: float | None = None
 
     def allows(self, count: int, total: int) -> bool:
         """Whether `count` of `total` rows are within it."""
         if self.rows is not None:
             return count <= self.rows
-        return self.share is None or count <= self.share * total
+        return self.percent is None or count <= round(self.percent * total / 100, 6)
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows" if self.rows is not None else f"{(self.share or 0) * 100:g} %"
+        return f"{self.rows:,} rows" if self.rows is not None else f"{self.percent or 0:g} %"
 
 
 @dataclass(frozen=True, slots=True)

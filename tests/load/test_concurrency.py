@@ -46,7 +46,7 @@ def together(*tasks: Callable[[], Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "settings"), [("sync", {"max_delete": Limit(share=1)}), ("replace", {"no_block": True})]
+    ("mode", "settings"), [("sync", {"max_delete": Limit(percent=100)}), ("replace", {"no_block": True})]
 )
 def test_readers_see_the_old_rows_and_never_wait(
     database: Database, load_rows: LoadRows, database_url: str, mode: str, settings: dict[str, Any]
@@ -114,16 +114,19 @@ def test_a_row_that_another_brings_in_between_is_updated(
     database: Database, load_rows: LoadRows, database_url: str, writer: str
 ) -> None:
     database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text, at integer)")
-    for settings, at, expected, value in (
-        ({}, 1, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 2, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 0, {"unchanged": 1}, "theirs"),
+    for settings, at, others, expected, value in (
+        ({}, 1, 1, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 2, 1, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 0, 1, {"unchanged": 1}, "theirs"),
+        # Into an empty table rows go without ON CONFLICT first.
+        ({}, 1, 0, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 0, 0, {"stale": 1}, "theirs"),
     ):
-        database.execute("TRUNCATE t")
+        database.execute(f"TRUNCATE t; INSERT INTO t SELECT 2 WHERE {others} = 1")
         with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
             other.execute("INSERT INTO t VALUES (1, 'theirs', 1)")
             result = pool.submit(load_rows, f"id,v,at\n1,ours,{at}\n", "t", "upsert", writer=writer, **settings)
             wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
             other.commit()
             assert counts(result.result()) == expected
-        assert database.execute("SELECT v FROM t").fetchone() == (value,)
+        assert database.execute("SELECT v FROM t WHERE id = 1").fetchone() == (value,)

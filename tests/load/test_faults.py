@@ -9,9 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -65,7 +64,9 @@ def begin(url: str, writer: str, tmp_path: Path, *options: str) -> Iterator[subp
             stream.close()
 
 
-def feed_until_it_ends(process: subprocess.Popen[bytes], event: Any, after: int | None = None) -> float:
+def feed_until_it_ends(
+    process: subprocess.Popen[bytes], event: Any, after: int | None = None, patience: float = 10
+) -> float:
     """Feed rows, make the event happen after so many blocks; the seconds from there to the end of the process."""
     assert process.stdin
     if after is None:
@@ -77,7 +78,7 @@ def feed_until_it_ends(process: subprocess.Popen[bytes], event: Any, after: int 
                 event()
                 happened = time.monotonic()
             process.stdin.write(block)
-            if happened and time.monotonic() - happened > 10:
+            if happened and time.monotonic() - happened > patience:
                 break
     except BrokenPipeError:
         pass
@@ -150,33 +151,31 @@ def test_an_interrupted_load(server: Server, tmp_path: Path, writer: str, mode: 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk takes the right to mount one: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def small_disk() -> Iterator[Path]:
+    """A file system of 4 MB. Not among pytest's folders: they are closed to the user whom a server of root's runs as."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", name], capture_output=True, text=True, check=False
+        )
+        if mounted.returncode:
+            pytest.skip(f"a small disk takes the right to mount one: {mounted.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=True)
 
 
 def test_a_full_disk(server: Server, small_disk: Path, tmp_path: Path, writer: str) -> None:
     (small_disk / "space").mkdir()
     owner = server.data.stat()
     os.chown(small_disk / "space", owner.st_uid, owner.st_gid)
-    # pytest's folders are closed to the user whom the server runs as when root starts it.
-    for folder in (small_disk, *takewhile(lambda parent: parent != Path(gettempdir()), small_disk.parents)):
-        folder.chmod(folder.stat().st_mode | 0o055)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}/space'")
         connection.execute("DROP TABLE items; " + CREATE + " TABLESPACE small")
         with begin(server.url, writer, tmp_path) as process:
-            feed_until_it_ends(process, lambda: None, after=0)
+            feed_until_it_ends(process, lambda: None, after=0, patience=100)
             assert_ended(process, 1, "space")
         assert connection.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
         connection.execute("DROP TABLE items")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from tests.load.direct import LoadRows, counts, load_file, refusal, rows_loader
 __all__ = ["rows_loader"]
 
 Database = psycopg.Connection[Any]
-ALL = Limit(share=1)
+ALL = Limit(percent=100)
 MODES = ("append", "ignore", "upsert", "sync", "replace")
 
 
@@ -110,6 +111,38 @@ def test_odd_names(database: Database, load_rows: LoadRows, writer: str) -> None
     assert rows(database, f"SELECT * FROM {name}") == [(1, "x", ":y", "%z", "1", "2", "3")]
     load_rows("id,v\n1,x\n", "t", "append", writer=writer)
     assert rows(database, "SELECT count(*) FROM two.t") == [(0,)]
+
+
+def test_names_that_the_merge_uses_itself(database: Database, load_rows: LoadRows, writer: str) -> None:
+    names = ("harborctl_key_0", "harborctl_has_key", "harborctl_is_there", "harborctl_is_new", "staged", "current")
+    columns = ", ".join(f"{name} text" for name in names)
+    database.execute(f"CREATE TABLE harborctl_staging (id integer PRIMARY KEY, {columns}) PARTITION BY RANGE (id)")
+    database.execute("CREATE TABLE part PARTITION OF harborctl_staging DEFAULT")
+    feed = f"id,{','.join(names)}\n1,a,b,c,d,e,f\n1,a,b,c,d,e,g\n"
+    for mode, fate in (("upsert", "inserted"), ("upsert", "unchanged"), ("sync", "unchanged"), ("ignore", "skipped")):
+        assert counts(load_rows(feed, "harborctl_staging", mode, writer=writer)) == {fate: 1, "duplicates": 1}
+
+
+def test_temporary_tables_of_others_are_not_meant(database: Database, load_rows: LoadRows, database_url: str) -> None:
+    database.execute("CREATE SCHEMA far; CREATE TABLE far.t (id integer PRIMARY KEY)")
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("CREATE TEMPORARY TABLE t (id integer PRIMARY KEY); CREATE TEMPORARY TABLE alone (id integer)")
+        assert load_rows("id\n1\n", "t", "upsert").table == "far.t"
+        assert refusal(lambda: load_rows("id\n1\n", "alone", "upsert")).code == "42P01"
+
+
+def test_sources_with_their_columns_in_different_orders(
+    database: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, a text, b text)")
+    (tmp_path / "1.csv").write_text("id,a,b\n1,a1,b1\n")
+    (tmp_path / "2.csv").write_text("b,id,a\nb2,2,a2\nb3,1,a3\n")
+    result = load_file(engine, tmp_path / "*.csv", "t", "upsert", writer=writer)
+    assert counts(result) == {"inserted": 2, "duplicates": 1}
+    assert rows(database, "SELECT * FROM t ORDER BY 1") == [(1, "a3", "b3"), (2, "a2", "b2")]
+    (tmp_path / "2.csv").write_text("id,a\n1,x\n")
+    error = refusal(lambda: load_file(engine, tmp_path / "*.csv", "t", "upsert", writer=writer))
+    assert (error.code, error.exit_code) == ("columns_differ", 2)
 
 
 def test_identity_that_would_have_to_change(database: Database, load_rows: LoadRows, writer: str) -> None:
@@ -248,6 +281,10 @@ def test_rights_on_some_columns_are_enough(database: Database, database_url: str
         (tmp_path / "t.csv").write_text("id\n1\n")
         assert load_file(engine, tmp_path / "t.csv", "t", "append").inserted == 1
         assert refusal(lambda: load_file(engine, tmp_path / "t.csv", "t", "replace")).code == "42501"
+        database.execute(f"GRANT SELECT, DELETE ON t TO {role}")
+        truncating = refusal(lambda: load_file(engine, tmp_path / "t.csv", "t", "replace"))
+        assert (truncating.code, truncating.hint) == ("42501", "--no-block does without: it needs only DELETE.")
+        assert load_file(engine, tmp_path / "t.csv", "t", "replace", no_block=True).deleted == 1
     finally:
         engine.dispose()
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

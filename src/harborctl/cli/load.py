@@ -40,6 +40,12 @@ EXAMPLES = """
 
   harborctl load 'feeds/variants_*.csv' -t harbor.variants --mode upsert --key sku
 
+  harborctl load stock.csv -t harbor.stock --mode upsert --newest-by counted_at --touch updated_at
+
+  harborctl load people.csv -t people --mode ignore --key 'lower(email)'
+
+  harborctl load rates.csv -t rates --mode replace --no-block
+
   harborctl load orders.parquet -t shop.orders --map order_date=ordered_on --set source=web
 
   harborctl load catalog.csv -t harbor.products --mode sync --key sku --max-delete 5% --dry-run
@@ -81,7 +87,8 @@ def load(
             "--key",
             "-k",
             metavar="COL[,COL]",
-            help="What identifies a row in ignore, upsert, sync. \\[default: the primary key]",
+            help="What identifies a row in ignore, upsert, sync: columns, or the expression of an index."
+            " \\[default: the primary key]",
             rich_help_panel=ROWS,
         ),
     ] = None,
@@ -181,7 +188,7 @@ def load(
         table=table,
         mode=mode,
         merge=MergeOptions(
-            key=_names(key),
+            key=_key_parts(key),
             newest_by=newest_by,
             on_duplicate=on_duplicate or OnDuplicate.LAST,
             keep=_names(keep),
@@ -241,10 +248,10 @@ def _limit(option: str, given: str | None) -> Limit | None:
     number = given.strip().removesuffix("%")
     is_share = number != given.strip()
     try:
-        limit = Limit(share=float(number) / 100) if is_share else Limit(rows=int(number))
+        limit = Limit(percent=float(number)) if is_share else Limit(rows=int(number))
     except ValueError:
         limit = Limit(rows=-1)
-    if not (limit.rows or 0) >= 0 or not 0 <= (limit.share or 0) <= 1:
+    if not (limit.rows or 0) >= 0 or not 0 <= (limit.percent or 0) <= 100:
         raise UsageError(f"{option} {given} is neither a number of rows nor a percentage", hint="Say 500, or 5%.")
     return limit
 
@@ -300,6 +307,18 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...]:
     import csv
 
     return tuple(name for text in given or () for name in next(csv.reader([text], skipinitialspace=True), []))
+
+
+# What stands between the commas of --key: quoted text and parentheses (up to three deep) count as one.
+KEY_PART = r"""(?:"[^"]*"|'[^']*'|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|[^,])+"""
+
+
+def _key_parts(given: Sequence[str] | None) -> tuple[str, ...]:
+    """As `_names`, but commas inside an expression do not divide it: `lower(email), coalesce(town, '')` is two."""
+    import re
+
+    parts = [part.strip() for text in given or () for part in re.findall(KEY_PART, text)]
+    return tuple(name for part in parts for name in ((part,) if "(" in part else _names([part])))
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

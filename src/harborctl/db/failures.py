@@ -40,7 +40,7 @@ _REFUSALS = {
 _LOST = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 
 _HINTS = {
-    "23505": "A row with this key is there already: --mode upsert updates it.",
+    "23505": "Another row has this value; where it is the row's key, --mode upsert updates that row.",
     "25006": "This server takes no writes: name the primary, not a standby.",
     "40001": "Another transaction changed the same rows: run it again.",
     "40P01": "Another transaction and this one waited for each other: run it again.",

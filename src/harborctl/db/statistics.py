@@ -31,7 +31,7 @@ def analyze(connection: Connection, table: Table) -> None:
 
 def analyze_after(connection: Connection, target: Target, changed: int, when: Analyze) -> None:
     """ANALYZE the target if `when` says so, in `auto` if more than a tenth of it is new or different."""
-    if when is Analyze.NEVER:
+    if when is Analyze.NEVER or (when is Analyze.AUTO and not changed):
         return
     before = connection.execute(_ROWS, {"oid": target.oid}).scalar_one()
     if when is Analyze.ALWAYS or changed > CHANGED_SHARE * before:

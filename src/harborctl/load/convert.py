@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
 from harborctl.errors import TargetError
 from harborctl.load.text_forms import bare, is_binary, is_text, text_form
-from harborctl.load.text_rules import YEAR_ONE_DAYS, NotPlain, Session, has_only_usual_years, text_rule
-from harborctl.load.typed_rules import TIME_OUT_OF_RANGE, Unstorable, located, typed_rule, utf8
+from harborctl.load.text_rules import NotPlain, Session, text_rule
+from harborctl.load.typed_rules import Unstorable, located, typed_rule, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,26 +95,16 @@ def _text_codec(source: pa.DataType, column: TargetColumn, session: Session) -> 
     if rule is None:
         return Codec(None, _not_plain, valid)
     arrow, convert = rule
-    if types.is_string(source) and (types.is_date(arrow) or types.is_decimal(arrow)):
-        # Arrow's reader of CSV takes for these no more than its cast does, except what CsvSource looks out for.
+    if types.is_string(source) and (types.is_date(arrow) or types.is_decimal(arrow) or types.is_integer(arrow)):
         return Codec(
             arrow,
-            lambda array: _since_year_one(array, column) if array.type == arrow else convert(array),
-            lambda array: text_form(_since_year_one(array, column)) if array.type == arrow else valid(array),
+            lambda array: array if array.type == arrow else convert(array),
+            lambda array: text_form(array) if array.type == arrow else valid(array),
             direct=arrow,
         )
     if types.is_string(source):
         return Codec(arrow, convert, valid)  # whether text is UTF-8 the server finds out anyway
     return Codec(arrow, lambda array: convert(valid(array)), valid)
-
-
-def _since_year_one(array: pa.Array, column: TargetColumn) -> pa.Array:
-    """What was read directly from text, unless it holds days of the year 0, which PostgreSQL has not."""
-    if not types.is_date(array.type) or has_only_usual_years(array):
-        return array
-    row = pc.index(pc.less(array.view(pa.int32()), YEAR_ONE_DAYS), True).as_py()
-    value = array.slice(row, 1).cast(pa.string())[0].as_py()
-    raise Unstorable(row, value, TIME_OUT_OF_RANGE, f'date out of range: "{value}" for column {column.name}')
 
 
 def _not_plain(_array: pa.Array) -> pa.Array:

@@ -5,8 +5,10 @@ The stream is one COPY as long as the format stays the same, else a sequence of 
 
 from __future__ import annotations
 
+import os
 import re
 import select
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -14,16 +16,16 @@ import psycopg
 from psycopg import sql
 
 from harborctl.db.failures import translate
-from harborctl.errors import HarborctlError, StatementFailed
 from harborctl.load.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat, Encoded, Encoder
 from harborctl.load.pipeline import read_ahead
-from harborctl.load.rows import Written, bad_row
+from harborctl.load.rows import Written, bad_row, may_be_of_a_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy import Connection, Table
 
+    from harborctl.errors import HarborctlError
     from harborctl.load.plan import Plan
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 # Batches kept to say where a row stands that the server refuses. The server lags behind by what the socket buffers
 # hold, at most some 10 MB over TCP with large windows: about a dozen batches.
 REMEMBERED_BATCHES = 24
+
+SEND_BUFFER_BYTES = 1024 * 1024
 
 # "COPY orders, line 3, column price: ..." in every language of the server's: its number is the row of this COPY.
 _CONTEXT = re.compile(r"^COPY (?P<table>.*?), \D*(?P<row>\d+)\D*?(?:, \S+ (?P<column>.*?))?(?:: \".*)?$", re.MULTILINE)
@@ -52,12 +56,24 @@ def write_copy(
         StatementFailed, ConnectionFailed: as the server or the socket has it.
     """
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
+    _enlarge_buffer(driver)
     with read_ahead(Encoder(plan).encode(batches)) as encoded:
         stream = _CopyStream(driver, table, plan, progress, freeze=freeze)
         following: Encoded | None = next(encoded, None)
         while following is not None:
             following = stream.copy(following, encoded)
     return Written(stream.sent, stream.inserted)
+
+
+def _enlarge_buffer(driver: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Let the system hold more of what is on its way to the server.
+
+    The encoder holds Python's lock for milliseconds; what a socket of Unix holds by default lasts the server for one.
+    TCP finds its own size.
+    """
+    with socket.socket(fileno=os.dup(driver.fileno())) as connected:
+        if connected.family == socket.AF_UNIX:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 class _CopyStream:
@@ -134,7 +150,7 @@ class _CopyStream:
     def _located(self, error: psycopg.Error) -> HarborctlError:
         translated = translate(error)
         match = _CONTEXT.search(error.diag.context or "")
-        if not match or not isinstance(translated, StatementFailed):
+        if not match or not may_be_of_a_row(translated):
             return translated
         row = int(match["row"]) - 1
         column = match["column"] if match["column"] in self._plan.names else translated.column

@@ -6,6 +6,7 @@ https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 NO_SUCH_COLUMN = "42703"
 NO_SUCH_KEY = "42P10"
+
+# `''::text` in an expression as the server writes it, spaces taken out.
+_CAST = re.compile(r"""::[\w."]+(\(\d+(,\d+)?\))?(\[\])*""")
+
+# Types without an order: no value of theirs is newer than another.
+_UNORDERED = frozenset({"json", "xml", "jsonpath", "point", "line", "polygon", "xid", "cid", "aclitem"})
 
 _RELATIONS = {"v": "view", "m": "materialized view", "f": "foreign table"}
 
@@ -77,6 +84,8 @@ def plan_merge(target: Target, mode: Mode, options: MergeOptions, names: Sequenc
             code=NO_SUCH_COLUMN,
             hint="Name a column that both the source and the table have.",
         )
+    if options.newest_by:
+        _check_order(target, options.newest_by)
     _check_touch(target, options.touch, names)
     part_columns = {part.text for part in key.parts if part.is_column}
     overwritten = tuple(name for name in names if name not in part_columns and name not in options.keep)
@@ -86,7 +95,7 @@ def plan_merge(target: Target, mode: Mode, options: MergeOptions, names: Sequenc
 
 
 def _chosen_key(target: Target, mode: Mode, wanted: Sequence[str], names: Sequence[str]) -> UniqueKey:
-    usable = [key for key in target.keys if not key.deferrable]
+    usable = [key for key in target.keys if not key.obstacle]
     if wanted:
         key = _matching(target, usable, wanted)
     else:
@@ -96,7 +105,7 @@ def _chosen_key(target: Target, mode: Mode, wanted: Sequence[str], names: Sequen
         ]
         if len(candidates) != 1:
             raise TargetError(
-                f"{target.label} has no primary key for mode {mode} to go by{_deferrable(target)}",
+                f"{target.label} has no primary key for mode {mode} to go by{_obstacles(target)}",
                 code="no_key",
                 hint=_choices(usable),
             )
@@ -122,7 +131,7 @@ def _matching(target: Target, usable: Sequence[UniqueKey], wanted: Sequence[str]
         if unknown:
             _check_column(target, "--key", unknown[0])
         raise TargetError(
-            f"no unique constraint or index of {target.label} is on ({', '.join(wanted)}){_deferrable(target)}",
+            f"no unique constraint or index of {target.label} is on ({', '.join(wanted)}){_obstacles(target)}",
             code=NO_SUCH_KEY,
             hint=_choices(usable),
         )
@@ -137,19 +146,19 @@ def _folded(target: Target, wanted: Iterable[str]) -> set[str]:
 
 
 def _squeezed(expression: str) -> str:
-    """Without spaces; calls of functions, as they may be written, in lower case."""
-    return "".join(expression.split()).lower() if "(" in expression else expression
+    """Without spaces and casts, which the server adds; calls of functions, as they may be written, in lower case."""
+    return _CAST.sub("", "".join(expression.split()).lower()) if "(" in expression else expression
 
 
-def _deferrable(target: Target) -> str:
-    deferred = [key.label for key in target.keys if key.deferrable]
-    return f"; that on {', '.join(deferred)} is deferrable, which ON CONFLICT cannot go by" if deferred else ""
+def _obstacles(target: Target) -> str:
+    hindered = [f"that on {key.label} is {key.obstacle}" for key in target.keys if key.obstacle]
+    return f"; {', '.join(hindered)}, which no load can go by" if hindered else ""
 
 
 def _choices(keys: Sequence[UniqueKey]) -> str:
     labels = "; ".join(key.label for key in keys)
     return (
-        f"Say --key COLUMNS; unique there: {labels}." if labels else "Add a unique constraint that is not deferrable."
+        f"Say --key COLUMNS; unique there: {labels}." if labels else "Add a primary key or a unique constraint to it."
     )
 
 
@@ -165,6 +174,16 @@ def _check_column(target: Target, option: str, name: str) -> None:
             f"{option} names column {name}, which {target.label} lacks",
             code=NO_SUCH_COLUMN,
             hint=f"Did you mean {match}?" if match else f"Its columns are: {', '.join(names)}.",
+        )
+
+
+def _check_order(target: Target, name: str) -> None:
+    column = target.column(name)
+    if column and column.base in _UNORDERED:
+        raise UsageError(
+            f"--newest-by names column {name}, whose type {column.type} has no order",
+            code="42883",
+            hint="Name a column with a time or a number.",
         )
 
 

@@ -20,13 +20,13 @@ from harborctl.model import Mode
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from harborctl.db.catalog import Target
+    from harborctl.db.catalog import Relation, Target
 
 # "harb" in ASCII: the first half of our advisory locks' keys, the second is the table's oid.
 NAMESPACE = 0x68617262
 
 
-def lock_target(connection: Connection, target: Target, mode: Mode, *, truncates: bool) -> None:
+def lock_target(connection: Connection, target: Relation, mode: Mode, *, truncates: bool) -> None:
     """Keep the target as it is until the load ends: its columns and indexes do not change under us.
 
     Of the loads that go by a key or replace only one runs at a time: two that met the same rows in different orders
@@ -52,12 +52,21 @@ def lock_target(connection: Connection, target: Target, mode: Mode, *, truncates
 
 
 def truncate(connection: Connection, target: Target) -> None:
-    """Remove all rows of the target itself. Readers wait from here to the end of the transaction."""
+    """Remove all rows of the target itself. Readers wait from here to the end of the transaction.
+
+    Raises:
+        AccessDenied: the user may delete, but not truncate.
+    """
     only = sql.SQL("ONLY " if target.has_children else "")
-    _execute(connection, sql.SQL("TRUNCATE {}{}").format(only, _identifier(target)))
+    try:
+        _execute(connection, sql.SQL("TRUNCATE {}{}").format(only, _identifier(target)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise AccessDenied(
+            f"{target.label} may not be truncated by this user", hint="--no-block does without: it needs only DELETE."
+        ) from error
 
 
-def _identifier(target: Target) -> sql.Identifier:
+def _identifier(target: Relation | Target) -> sql.Identifier:
     return sql.Identifier(target.schema, target.name)
 
 

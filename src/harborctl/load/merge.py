@@ -1,8 +1,8 @@
 """From the staging table into the target by key: one statement that writes, and an account of what it did.
 
 Rows that equal the table's are dropped before the INSERT: a row that ON CONFLICT leaves alone by its WHERE is still
-locked and written to (the fastest of six shapes measured; figures in `docs/`). ON CONFLICT stays, for rows that another
-transaction brings in between.
+locked and written to. Of six shapes measured this is the fastest (docs/modes.md). ON CONFLICT stays, for rows that
+another transaction brings in between.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
+from sqlalchemy.exc import DBAPIError
 
+from harborctl.db.failures import translate
 from harborctl.load.insert import insert_into
+from harborctl.load.staging import free_name
+from harborctl.load.watch import UNIQUE_VIOLATION
 from harborctl.model import Mode, OnDuplicate
 
 if TYPE_CHECKING:
@@ -54,13 +58,6 @@ EXACT_TYPES = frozenset({
     "bit", "varbit", "uuid", "inet", "cidr", "macaddr", "macaddr8", "date", "time", "timetz", "timestamp",
     "timestamptz", "int4range", "int8range", "daterange", "tsrange", "tstzrange",
 })  # fmt: skip
-
-
-# Names beside those of the target's columns.
-KEY_PART = "harborctl_key_"
-HAS_KEY = "harborctl_has_key"
-IS_THERE = "harborctl_is_there"
-IS_NEW = "harborctl_is_new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,12 @@ class Merge:
         self._merge = merge
         self._names = plan.names
         self._target = plan.target.table()
-        self._labels = [f"{KEY_PART}{number}" for number in range(len(merge.key.parts))]
+        # Beside the target's columns.
+        taken = self._target.c.keys()
+        self._labels = [free_name(f"harborctl_key_{number}", taken) for number in range(len(merge.key.parts))]
+        self._has_key = free_name("harborctl_has_key", taken)
+        self._is_there = free_name("harborctl_is_there", taken)
+        self._new = free_name("harborctl_is_new", taken)
 
     # -- duplicates
 
@@ -149,7 +151,7 @@ class Merge:
         """How many rows of the target have no row in the load, and how many it has at all."""
         staged = self._staged()
         both = self._current.outerjoin(staged, self._same_key(staged, self._current))
-        counts = select(func.count().filter(staged.c[HAS_KEY].is_(None)), func.count()).select_from(both)
+        counts = select(func.count().filter(staged.c[self._has_key].is_(None)), func.count()).select_from(both)
         missing, total = connection.execute(counts).one()
         return missing, total
 
@@ -174,6 +176,8 @@ class Merge:
     def write(self, connection: Connection, staged: int) -> Account:
         """Insert and update; `staged` rows have different keys."""
         careful = self._plan.target.kind != "r" or self._plan.target.fires_before
+        if not careful and self._target_is_empty(connection) and self._insert_all(connection):
+            return Account(staged, inserted=staged)
         counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
         account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])
         attempted = counts.get("attempted", account.inserted + account.updated)
@@ -182,6 +186,27 @@ class Merge:
         if self._plan.mode is Mode.IGNORE:
             return replace(account, skipped=left_alone + dropped)
         return replace(account, unchanged=left_alone, skipped=dropped)
+
+    def _target_is_empty(self, connection: Connection) -> bool:
+        rows = select(true()).select_from(self._current)
+        return not connection.execute(select(rows.exists())).scalar_one()
+
+    def _insert_all(self, connection: Connection) -> bool:
+        """Insert all staged rows, or if another transaction has brought one of them in, none.
+
+        A plain INSERT looks into the index once a row, ON CONFLICT twice.
+        """
+        rows = self._staged()
+        statement = insert_into(self._target, self._plan)
+        statement = statement.from_select(list(self._filled()), rows.select().with_only_columns(*self._values(rows)))
+        try:
+            with connection.begin_nested():
+                connection.execute(statement)
+        except DBAPIError as error:
+            if translate(error).code != UNIQUE_VIOLATION:
+                raise
+            return False
+        return True
 
     def _fast_statement(self) -> Select[int, int, int]:
         staged = self._staged()
@@ -197,12 +222,14 @@ class Merge:
     def _careful_statement(self) -> Select[Any]:
         """Where rows tell no xmax (partitions) or may be dropped on the way (triggers): new ones and others apart."""
         staged = self._staged()
-        is_new = self._is_new().label(IS_NEW)
+        is_new = self._is_new().label(self._new)
         changed = self._compared(staged).with_only_columns(*self._values(staged), is_new).cte("changed")
         columns = [changed.c[name] for name in self._filled()]
-        new = self._insert(select(*columns).where(changed.c[IS_NEW])).returning(true().label("one")).cte("inserted")
+        new = self._insert(select(*columns).where(changed.c[self._new])).returning(true().label("one")).cte("inserted")
         old = (
-            self._insert(select(*columns).where(not_(changed.c[IS_NEW]))).returning(true().label("one")).cte("updated")
+            self._insert(select(*columns).where(not_(changed.c[self._new])))
+            .returning(true().label("one"))
+            .cte("updated")
         )
         return select(
             select(func.count()).select_from(new).scalar_subquery().label("inserted"),
@@ -297,25 +324,25 @@ class Merge:
         """The rows of the load with their key, which may be made of expressions over them; all columns, or these."""
         labelled = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
         columns = [self._staging.table.c[name] for name in (self._names if names is None else names)]
-        rows = select(*columns, *labelled, self._condition().label(HAS_KEY))
+        rows = select(*columns, *labelled, self._condition().label(self._has_key))
         return rows.select_from(self._staging.table).subquery("staged")
 
     @cached_property
     def _current(self) -> Subquery:
         """The rows of the target with their key."""
         labelled = [part.label(label) for part, label in zip(self._target_parts(), self._labels, strict=True)]
-        there: Label[Any] = literal_column("tableoid").label(IS_THERE)
+        there: Label[Any] = literal_column("tableoid").label(self._is_there)
         rows: Select[Any] = select(*self._target.columns, *labelled, there).where(self._condition())
         if self._plan.target.has_children:
             rows = rows.with_hint(self._target, "ONLY", "postgresql")
         return rows.subquery("current")
 
     def _is_new(self) -> ColumnElement[bool]:
-        return self._current.c[IS_THERE].is_(None)
+        return self._current.c[self._is_there].is_(None)
 
     def _same_key(self, staged: FromClause, current: FromClause) -> ColumnElement[bool]:
         same = self._equal([staged.c[label] for label in self._labels], [current.c[label] for label in self._labels])
-        return and_(same, staged.c[HAS_KEY]) if self._merge.key.condition else same
+        return and_(same, staged.c[self._has_key]) if self._merge.key.condition else same
 
     def _equal(self, ours: list[Any], theirs: list[Any]) -> ColumnElement[bool]:
         if self._merge.key.nulls_distinct:

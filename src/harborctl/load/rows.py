@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harborctl.errors import BadRow, HarborctlError
+from harborctl.errors import BadRow, ConnectionFailed, HarborctlError
+from harborctl.load.convert import Unstorable
 from harborctl.sources.batch import Batch
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ class Written:
         return Written(self.sent + other.sent, self.inserted + other.inserted)
 
 
+# SQLSTATEs, whole or their class, that speak of the session, its transaction and rights, of other sessions, resources
+# and the system. Any other may come from an input function, a constraint or a trigger, and so from a row: also a syntax
+# error (of a tsvector) and a missing table (of a regclass).
+_NEVER_OF_A_ROW = ("08", "25", "28", "3D", "40", "42501", "53", "55", "57", "58", "XX001", "XX002")
+
+
+def may_be_of_a_row(error: HarborctlError) -> bool:
+    """Whether a single row may have caused what the server says."""
+    return not isinstance(error, ConnectionFailed) and not error.code.startswith(_NEVER_OF_A_ROW)
+
+
 def bad_row(error: HarborctlError, plan: Plan, batch: Batch, row: int, column: str | None) -> BadRow:
     """`error` with the place of the row that caused it, and the value where the column is known."""
     value = None
@@ -47,7 +59,10 @@ def bad_row(error: HarborctlError, plan: Plan, batch: Batch, row: int, column: s
         records = batch.as_read() if batch.as_read else batch.records
         one = Batch(records.slice(row, 1), batch.file, lambda _: batch.line_of(row))
         position = plan.names.index(column)
-        value = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
+        try:
+            value = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
+        except Unstorable as error_of_value:
+            value = error_of_value.value  # text that is not UTF-8 goes to the server unseen
     return BadRow(
         error.message, code=error.code, hint=error.hint, location=batch.location(row), column=column, value=value
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.catalog import Target, find_target
+from harborctl.db.catalog import Target, described, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed
 from harborctl.db.statistics import analyze_after
@@ -126,9 +126,10 @@ class _Load:
 
     def _locked_target(self, connection: Connection) -> Target:
         """The target as it is once nobody can change it any more."""
-        target = find_target(connection, self._table_name())
-        check_target(target, self.options.mode)
-        lock_target(connection, target, self.options.mode, truncates=truncates(self.options))
+        found = find_relation(connection, self._table_name())
+        if truncates(self.options):  # readers shall not wait for what will be refused
+            check_target(described(connection, found), self.options.mode)
+        lock_target(connection, found, self.options.mode, truncates=truncates(self.options))
         locked = find_target(connection, self._table_name())
         check_target(locked, self.options.mode)
         return locked

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, literal_column
 from sqlalchemy.schema import CreateTable
 
-from harborctl.db.catalog import ServerType
-
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import ColumnElement, Connection
 
     from harborctl.load.plan import Plan
@@ -29,7 +29,7 @@ class Staging:
 
 def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> Table:
     """Create a temporary table for the plan's columns, dropped at commit."""
-    return _create(connection, name, [Column(c.target.name, ServerType(c.target.type)) for c in plan.columns])
+    return _create(connection, name, [Column(c.target.name, c.target.server_type) for c in plan.columns])
 
 
 def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> Staging:
@@ -43,24 +43,24 @@ def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> St
     columns: list[Column[Any]] = [
         Column(
             column.target.name,
-            ServerType(column.target.type),
+            column.target.server_type,
             nullable=plan.target.fires_before or plan.target.kind != "r" or not column.target.not_null,
         )
         for column in plan.columns
     ]
     order: ColumnElement[Any] = literal_column("ctid")
     if numbered:
-        number: Column[Any] = Column(_free_name(plan.names), BigInteger, Identity(always=True))
+        number: Column[Any] = Column(free_name(ROW_NUMBER, plan.names), BigInteger, Identity(always=True))
         columns.append(number)
         order = number
     return Staging(_create(connection, STAGING, columns), order)
 
 
-def _free_name(names: tuple[str, ...]) -> str:
-    name = ROW_NUMBER
-    while name in names:
-        name += "_"
-    return name
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """`wanted`, or a name like it that is not taken."""
+    while wanted in taken:
+        wanted += "_"
+    return wanted
 
 
 def _create(connection: Connection, name: str, columns: list[Column[Any]]) -> Table:

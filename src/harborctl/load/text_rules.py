@@ -165,15 +165,10 @@ _BOOLEAN_SPELLINGS = _boolean_spellings()
 
 def _dates(array: pa.Array) -> pa.Array:
     days = _cast(array, pa.date32())
-    if not has_only_usual_years(days):
-        raise NotPlain
-    return days
-
-
-def has_only_usual_years(days: pa.Array) -> bool:
-    """Whether no day lies before the year 1: the year 0 is 1 BC to Arrow, and an error to PostgreSQL."""
     first = pc.min(days.view(pa.int32())).as_py()
-    return first is None or first >= YEAR_ONE_DAYS
+    if first is not None and first < YEAR_ONE_DAYS:
+        raise NotPlain  # the year 0 is 1 BC to Arrow, and an error to PostgreSQL
+    return days
 
 
 def _timestamps(array: pa.Array) -> pa.Array:

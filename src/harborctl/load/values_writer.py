@@ -13,10 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.failures import translate
-from harborctl.errors import HarborctlError, StatementFailed
 from harborctl.load.encode import text_columns
 from harborctl.load.insert import insert_into
-from harborctl.load.rows import Written, bad_row
+from harborctl.load.rows import Written, bad_row, may_be_of_a_row
 from harborctl.load.staging import create_staging
 
 if TYPE_CHECKING:
@@ -24,14 +23,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
+    from harborctl.errors import HarborctlError
     from harborctl.load.plan import Plan
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch
 
 Row = dict[str, str | None]
-
-# SQLSTATE classes that a single row can be the cause of: data, integrity, check option, raised by a trigger.
-ROW_ERROR_CLASSES = ("22", "23", "44", "P0")
 
 
 def write_values(
@@ -81,7 +78,7 @@ class _Sender:
                 self.inserted += self._connection.execute(self._statement, rows[start:end]).rowcount
         except DBAPIError as error:
             failure = translate(error)
-            if not isinstance(failure, StatementFailed) or failure.code[:2] not in ROW_ERROR_CLASSES:
+            if not may_be_of_a_row(failure):
                 raise failure from error
             if end - start == 1:
                 column = failure.column or self._guilty_column(rows[start], failure)

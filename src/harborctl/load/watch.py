@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Batch
 
 NOT_NULL_VIOLATION = "23502"
+UNIQUE_VIOLATION = "23505"
 KEY_HINT = "A row without a key matches no row: fill it in, or choose another --key."
 
 

@@ -52,8 +52,8 @@ class Source(Protocol):
     def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:
         """The rows from the first to the last, once, with the columns at these positions of `schema`, in this order.
 
-        `direct` names for each column a type that its text may be read as right away, which saves a step; a batch may
-        come with the text all the same.
+        `direct` names for each column a type that its text may be read as right away, which saves a step, wherever
+        PostgreSQL provably reads the same there; a batch may come with the text all the same.
 
         Raises:
             BadRow: a record is not of the format.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
+from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
@@ -207,10 +208,8 @@ class CsvSource:
             return None  # Arrow would drop the mark; an empty line would not be told from empty fields
         if b"\r" in text and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
             return None
-        # Of the numbers that Arrow takes and PostgreSQL does not, those read directly are all like 1e+-1.
-        direct = {} if b"+" in text else self._direct
         try:
-            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=direct)
+            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=self._safely_direct(text))
         except pa.ArrowInvalid:
             return None
         if len(self.schema) > 1 and _may_have_empty_rows(batch):
@@ -218,6 +217,21 @@ class CsvSource:
         if has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns):
             return None
         return batch
+
+    def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
+        """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
+
+        Elsewhere it takes more: decimals like 1e+-1, integers like 0xFFFFFFFF (for -1), and days of the year 0.
+        """
+        doubtful = [
+            (b"+" in text, types.is_decimal),
+            (b"0x" in text or b"0X" in text, types.is_integer),
+            (b"0000-" in text, types.is_date),
+        ]
+        refused = [is_kind for is_doubtful, is_kind in doubtful if is_doubtful]
+        if not refused:
+            return self._direct
+        return {n: arrow for n, arrow in self._direct.items() if not any(is_kind(arrow) for is_kind in refused)}
 
     def _careful_batch(self, columns: Sequence[int]) -> Batch | None:
         """What is pending up to its last record's end, whatever it is made of."""
@@ -302,6 +316,7 @@ class CsvSource:
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 include_columns=list(taken),
+                check_utf8=not text.isascii(),
             ),
         )
         return _one_batch(table)
@@ -310,12 +325,15 @@ class CsvSource:
         rows: list[list[bytes | None]] = []
         lines: list[int] = []
         behind = 0
+        is_utf8 = _is_utf8(text)
         for record in records(text, self._dialect):
             self._line += line_ends(text, behind, record.start)
             behind = record.start
             if not record.closed:
                 raise self._unterminated(self._line)
             self._check_width(record.fields)
+            if not is_utf8:
+                self._check_characters(text[record.start : record.end], record.fields)
             rows.append(record.fields)
             lines.append(self._line)
         self._line += line_ends(text, behind)
@@ -338,6 +356,19 @@ class CsvSource:
                         hint="Say what the file is written in, for example --encoding latin-1 or --encoding cp1252.",
                     ) from invalid
             raise AssertionError("Arrow and Python disagree on UTF-8") from invalid
+
+    def _check_characters(self, record: bytes, fields: list[bytes | None]) -> None:
+        """Refuse a character with a quote between its bytes: without it, they would be one. COPY looks at the encoding
+        before it looks for quotes. Other broken bytes are told by the field that holds them."""
+        broken = undecodable(record, "utf-8")
+        if broken is not None and not any(undecodable(field or b"", "utf-8") for field in fields):
+            raise BadRow(
+                f"the bytes {broken.hex(' ')} are not UTF-8",
+                code=CHARACTER_NOT_IN_REPERTOIRE,
+                location=Location(self.name, self._line),
+                value=shown(record),
+                hint="Look for a quote inside a character.",
+            )
 
     def _check_width(self, fields: list[bytes | None]) -> None:
         if len(fields) == len(self.schema):
@@ -401,8 +432,19 @@ def _may_have_empty_lines(text: bytes) -> bool:
     return b"\r" in text and (b"\n\r" in text or b"\r\r" in text)
 
 
+def _is_utf8(text: bytes) -> bool:
+    offsets = pa.array([0, len(text)], pa.int32()).buffers()[1]
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)]).validate(full=True)  # no copy
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
+    batches = table.to_batches()
+    if len(batches) > 1:
+        batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
