@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 
@@ -60,13 +61,24 @@ class Measured:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table: what is run, against which `\\copy`, on which table, and how it is made ready."""
+    """One line of the table.
+
+    Attributes:
+        table: what is made anew for each run.
+        arguments: harborctl's; `{lineitem.csv}` and the like stand for the data's paths, `{query}` for a report of the
+            query, `{out}` for a file to write.
+        goal: the ratio to reach.
+        prepare: brings the table to where harborctl finds it; `\\copy` always finds it empty.
+        query: what both write out, where it is not a load.
+        scaled: whether memory is also measured at other scales.
+    """
 
     name: str
     table: str
     arguments: tuple[str, ...]
     goal: float | None
-    prepare: Callable[[psycopg.Connection], None] | None = None
+    prepare: str | None = None
+    query: str | None = None
     scaled: bool = False
 
 
@@ -117,43 +129,79 @@ def data(scale: str, suffix: str, table: str) -> Path:
     return path
 
 
-def copy_command(url: str, scale: str, table: str) -> list[str]:
-    """`psql \\copy` of the CSV file into the table."""
-    path = data(scale, "csv", table)
-    return [find_psql() or "psql", "-q", "-X", url, "-c", f"\\copy {table} from '{path}' (format csv, header)"]
+def psql(url: str, command: str) -> list[str]:
+    """psql carrying out one command."""
+    return [find_psql() or "psql", "-q", "-X", url, "-c", command]
 
 
-def load_command(url: str, arguments: tuple[str, ...], scale: str) -> list[str]:
-    """`harborctl load`, with `{lineitem.csv}` and the like replaced by the data's paths."""
-    filled = [str(data(scale, *reversed(a[1:-1].split(".")))) if a.startswith("{") else a for a in arguments]
-    return [str(HARBORCTL), "load", *filled, "--url", url, "--no-ledger", "--quiet"]
+def copy_into(table: str, path: Path) -> str:
+    """The `\\copy` of a CSV file."""
+    return f"\\copy {table} from '{path}' (format csv, header)"
 
 
+def their_command(url: str, scale: str, case: Case) -> list[str]:
+    """The `\\copy` that a case is measured by."""
+    if case.query:
+        return psql(url, f"\\copy ({case.query}) to '/dev/null' (format csv, header)")
+    return psql(url, copy_into(case.table, data(scale, "csv", case.table)))
+
+
+def our_command(url: str, scale: str, case: Case, folder: Path) -> list[str]:
+    """The `harborctl` of a case, which may write into `folder`."""
+
+    def filled(argument: str) -> str:
+        if argument == "{query}":
+            report = folder / "query.sql"
+            report.write_text(case.query or "")
+            return str(report)
+        if argument == "{out}":
+            return str(folder / "out")
+        return str(data(scale, *reversed(argument[1:-1].split(".")))) if argument.startswith("{") else argument
+
+    ledger = ["--no-ledger"] if case.arguments[0] == "load" else []
+    return [str(HARBORCTL), *map(filled, case.arguments), "--url", url, "--quiet", *ledger]
+
+
+# Rows that are all there, and such of which a tenth differs; neither leaves dead rows.
+SAME_ROWS = "INSERT INTO orders SELECT * FROM orders_before"
+CHANGED_ROWS = """INSERT INTO orders SELECT o_orderkey, o_custkey, o_orderstatus,
+    o_totalprice + CASE WHEN o_orderkey % 10 = 7 THEN 1 ELSE 0 END, o_orderdate, o_orderpriority, o_clerk,
+    o_shippriority, o_comment FROM orders_before"""
+
+QUERY = """SELECT n, n % 1000 AS part, n * 0.01 AS price, 'item ' || n AS name, date '2020-01-01' + n % 2000 AS day
+    FROM generate_series(1, 10000000) AS n""".replace("\n", "")
+
+UPSERT = ("load", "{orders.csv}", "-t", "orders", "--mode", "upsert")
+REPORT = ("report", "{query}", "--timeout", "0", "-o", "{out}", "--format")
 CASES = (
-    Case("lineitem, CSV", "lineitem", ("{lineitem.csv}", "-t", "lineitem"), 0.80, scaled=True),
-    Case("lineitem, Parquet", "lineitem", ("{lineitem.parquet}", "-t", "lineitem"), 0.78, scaled=True),
-    Case("orders with primary key, CSV", "orders", ("{orders.csv}", "-t", "orders"), 1.0),
-    Case("orders with primary key, Parquet", "orders", ("{orders.parquet}", "-t", "orders"), None),
+    Case("lineitem, CSV", "lineitem", ("load", "{lineitem.csv}", "-t", "lineitem"), 0.80, scaled=True),
+    Case("lineitem, Parquet", "lineitem", ("load", "{lineitem.parquet}", "-t", "lineitem"), 0.78, scaled=True),
+    Case("orders with primary key, CSV", "orders", ("load", "{orders.csv}", "-t", "orders"), 1.0),
+    Case("orders with primary key, Parquet", "orders", ("load", "{orders.parquet}", "-t", "orders"), None),
+    Case("orders, upsert, nothing changed", "orders", UPSERT, 1.25, prepare=SAME_ROWS),
+    Case("orders, upsert, 10 % changed", "orders", UPSERT, 1.6, prepare=CHANGED_ROWS),
+    Case("orders, upsert into an empty table", "orders", UPSERT, 2.0),
+    Case("report of 10 M rows to CSV", "orders", (*REPORT, "csv"), 2.0, query=QUERY),
+    Case("report of 10 M rows to Parquet", "orders", (*REPORT, "parquet"), 2.0, query=QUERY),
 )
 
 
 def measure(url: str, scale: str, runs: int, only: list[str]) -> Iterator[str]:
     """The table of times, line by line."""
-    yield "| load | `\\copy` s | harborctl s | ratio | goal | rows/s | client CPU s | peak MB |"
+    yield "| what | `\\copy` s | harborctl s | ratio | goal | rows/s | client CPU s | peak MB |"
     yield "|---|---|---|---|---|---|---|---|"
     for case in CASES:
         if only and not any(word in case.name for word in only):
             continue
         theirs, ours = Measured(), Measured()
-        rows = 0
         for _ in range(runs):
             with fresh(url, case.table):
-                run(copy_command(url, scale, case.table), theirs)
-            with fresh(url, case.table) as connection:
+                run(their_command(url, scale, case), theirs)
+            with fresh(url, case.table) as connection, TemporaryDirectory() as folder:
                 if case.prepare:
-                    case.prepare(connection)
-                run(load_command(url, case.arguments, scale), ours)
-                rows = connection.execute(f"SELECT count(*) FROM {case.table}").fetchone()[0]  # type: ignore[index]
+                    prepare(connection, url, scale, case.prepare)
+                run(our_command(url, scale, case, Path(folder)), ours)
+                rows = 10_000_000 if case.query else count_of(connection, case.table)
         base, wall = statistics.median(theirs.wall), statistics.median(ours.wall)
         ratio = statistics.median(o / t for o, t in zip(ours.wall, theirs.wall, strict=True))
         yield (
@@ -161,6 +209,22 @@ def measure(url: str, scale: str, runs: int, only: list[str]) -> Iterator[str]:
             f" {statistics.median(ours.processor):.2f} | {ours.memory:.0f} |"
         )
         print(f"  {case.name}: {ratio:.2f}", file=sys.stderr)
+
+
+def count_of(connection: psycopg.Connection, table: str) -> int:
+    """How many rows the table has."""
+    count = psycopg.sql.SQL("SELECT count(*) FROM {}").format(psycopg.sql.Identifier(table))
+    return int((connection.execute(count).fetchone() or (0,))[0])
+
+
+def prepare(connection: psycopg.Connection, url: str, scale: str, statement: str) -> None:
+    """Fill `orders` by `statement` from `orders_before`, the rows of the file; made at first use."""
+    if connection.execute("SELECT to_regclass('orders_before')").fetchone() == (None,):
+        connection.execute(TABLES["orders"].replace("TABLE orders", "UNLOGGED TABLE orders_before"))
+        subprocess.run(psql(url, copy_into("orders_before", data(scale, "csv", "orders"))), check=True)
+    connection.execute(statement.encode())
+    connection.execute("VACUUM ANALYZE orders")
+    connection.execute("CHECKPOINT")
 
 
 def measure_memory(url: str, scales: list[str], only: list[str]) -> Iterator[str]:
@@ -174,7 +238,7 @@ def measure_memory(url: str, scales: list[str], only: list[str]) -> Iterator[str
         for scale in scales:
             measured = Measured()
             with fresh(url, case.table):
-                run(load_command(url, case.arguments, scale), measured)
+                run(our_command(url, scale, case, Path()), measured)
             peaks.append(f"{measured.memory:.0f}")
         yield f"| {case.name} | " + " | ".join(peaks) + " |"
 

@@ -152,7 +152,7 @@ def test_an_interrupted_load(server: Server, tmp_path: Path, writer: str, mode: 
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 4 MB. Not among pytest's folders: they are closed to the user whom a server of root's runs as."""
+    """A file system of 4 MB. Not among pytest's folders: they are closed to the user whom root's servers run as."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
