@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ COLUMNS = ("k", "l", "name", "doc", "at")
 
 @pytest.fixture(scope="module")
 def playground(server_url: str, template_database: str) -> Iterator[sqlalchemy.Engine]:
-    with made_database(server_url, "harborctl_model", template=template_database) as url:
+    with made_database(server_url, f"harborctl_model_{os.getpid()}", template=template_database) as url:
         engine = engine_of(url)
         with engine.begin() as connection:
             for name, (key, *_) in TABLES.items():
