@@ -47,6 +47,9 @@ class HarborctlError(Exception):
         location: the record it is about.
         column: the target column it is about.
         value: the field's text as it stands in the source.
+
+    Attributes:
+        further: others of the same load, which were found besides.
     """
 
     exit_code = ExitCode.FAILED
@@ -69,6 +72,7 @@ class HarborctlError(Exception):
         self.location = location
         self.column = column
         self.value = value
+        self.further: tuple[HarborctlError, ...] = ()
 
 
 class UsageError(HarborctlError):

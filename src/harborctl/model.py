@@ -62,10 +62,24 @@ class SourceFormat(StrEnum):
     ARROW = "arrow"
 
 
+class OnError(StrEnum):
+    """What a row that cannot be stored does to the load: ends it, or goes into the reject file."""
+
+    ABORT = "abort"
+    REJECT = "reject"
+
+
+class RejectFormat(StrEnum):
+    """What the reject file is written as, where that is not the source's own format."""
+
+    CSV = "csv"
+
+
 class Status(StrEnum):
     """How a load ended, as the summary and the ledger say it."""
 
     LOADED = "loaded"
+    LOADED_WITH_REJECTS = "loaded_with_rejects"
     DRY_RUN = "dry_run"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -184,6 +198,47 @@ class MergeOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RowRange:
+    """How many rows there may be; None leaves an end open."""
+
+    low: int | None = None
+    high: int | None = None
+
+    def __contains__(self, count: int) -> bool:
+        return (self.low is None or count >= self.low) and (self.high is None or count <= self.high)
+
+    def __str__(self) -> str:
+        return f"{'' if self.low is None else self.low}..{'' if self.high is None else self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectOptions:
+    """What rows are bad, and what becomes of them.
+
+    Attributes:
+        file: where rejects go; None is `<stem>.rejects.<suffix>` in the working directory.
+        format: None is the source's own.
+        limit: with more rejects nothing is committed; None for no limit.
+        force: an older reject file may be written over.
+        checks: SQL conditions over the columns of the target that the load fills; a row for which one is false is bad.
+        expected: how many rows the sources hold; with others nothing is committed.
+    """
+
+    on_error: OnError = OnError.ABORT
+    file: str | None = None
+    format: RejectFormat | None = None
+    limit: Limit | None = None
+    force: bool = False
+    checks: tuple[str, ...] = ()
+    expected: RowRange | None = None
+
+    @property
+    def rejecting(self) -> bool:
+        """Whether bad rows are put aside."""
+        return self.on_error is OnError.REJECT
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Everything that one `harborctl load` was asked to do.
 
@@ -199,6 +254,7 @@ class LoadOptions:
     table: str | None = None
     mode: Mode = Mode.APPEND
     merge: MergeOptions = field(default_factory=MergeOptions)
+    rejects: RejectOptions = field(default_factory=RejectOptions)
     dry_run: bool = False
     format: SourceFormat | None = None
     dialect: CsvDialect = field(default_factory=CsvDialect)
@@ -247,6 +303,19 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectReason:
+    """Why rows were rejected: how many of one code in one column, and the first of them."""
+
+    code: str
+    column: str | None
+    count: int
+    message: str
+    file: str
+    line: int
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """A field before and after, as the server writes it; None is NULL."""
 
@@ -274,7 +343,9 @@ class LoadResult:
     """What a load did. `rows_read` is always the sum of what became of the rows; `database` carries no password.
 
     Attributes:
+        reject_reasons: the most frequent first.
         changes: of a dry run, up to ten rows of each kind.
+        errors: further bad rows behind that of `error`, as many as were found cheaply, up to nine.
         notes: what the user should know besides.
     """
 
@@ -297,6 +368,8 @@ class LoadResult:
     seconds: float = 0.0
     rows_per_second: int = 0
     database: str = ""
+    reject_reasons: tuple[RejectReason, ...] = ()
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     error: ErrorInfo | None = None
+    errors: tuple[ErrorInfo, ...] = ()

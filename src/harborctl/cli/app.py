@@ -86,7 +86,8 @@ def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_s
 
         console.print("".join(traceback.format_exception(cause)), markup=False, highlight=False, soft_wrap=True, end="")
     if isinstance(error, HarborctlError):
-        lines = [f"error: {describe(error)}", *([f"hint: {error.hint}"] if error.hint else [])]
+        also = [f"also: {describe(other)}" for other in error.further]
+        lines = [f"error: {describe(error)}", *also, *([f"hint: {error.hint}"] if error.hint else [])]
     else:
         lines = [f"error: {error!r}", "hint: This is a bug in harborctl; please report it with the lines above."]
     for line in lines:

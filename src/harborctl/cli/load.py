@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harborctl.cli.changes import print_changes
 from harborctl.cli.invocation import Invocation, Summarized, command
-from harborctl.errors import UsageError
+from harborctl.errors import ExitCode, UsageError
 from harborctl.model import (
     Analyze,
     ColumnOptions,
@@ -21,6 +22,10 @@ from harborctl.model import (
     MergeOptions,
     Mode,
     OnDuplicate,
+    OnError,
+    RejectFormat,
+    RejectOptions,
+    RowRange,
     SourceFormat,
     Status,
     WriterName,
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 ROWS = "Rows that meet rows of the table"
 COLUMNS = "Columns"
+BAD_ROWS = "Bad rows"
 CSV = "CSV dialect: the defaults are COPY's, with a header"
 
 EXAMPLES = """
@@ -49,6 +55,8 @@ EXAMPLES = """
   harborctl load orders.parquet -t shop.orders --map order_date=ordered_on --set source=web
 
   harborctl load catalog.csv -t harbor.products --mode sync --key sku --max-delete 5% --dry-run
+
+  harborctl load orders.csv -t shop.orders --on-error reject --max-rejects 1% --check 'price_cents >= 0'
 
   zcat big.csv.gz | harborctl load - -t big --delimiter ';' --null NULL --json
 """
@@ -78,6 +86,49 @@ def load(
     analyze: Annotated[
         Analyze, typer.Option("--analyze", help="ANALYZE the table; auto: if over a tenth of it changed.")
     ] = Analyze.AUTO,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="End the load, or put bad rows aside.", rich_help_panel=BAD_ROWS)
+    ] = OnError.ABORT,
+    reject_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--reject-file",
+            metavar="PATH",
+            help="Where bad rows go. \\[default: <stem>.rejects.csv]",
+            rich_help_panel=BAD_ROWS,
+        ),
+    ] = None,
+    reject_format: Annotated[
+        RejectFormat | None,
+        typer.Option("--reject-format", help="\\[default: the source's own format]", rich_help_panel=BAD_ROWS),
+    ] = None,
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(
+            "--max-rejects", metavar="N|N%", help="With more, nothing is committed.", rich_help_panel=BAD_ROWS
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over an older reject file.", rich_help_panel=BAD_ROWS)
+    ] = False,
+    checks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check",
+            metavar="SQL",
+            help="A row for which this is false is bad; repeatable.",
+            rich_help_panel=BAD_ROWS,
+        ),
+    ] = None,
+    expect_rows: Annotated[
+        str | None,
+        typer.Option(
+            "--expect-rows",
+            metavar="MIN..MAX",
+            help="With fewer or more rows in the source, nothing is committed.",
+            rich_help_panel=BAD_ROWS,
+        ),
+    ] = None,
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="Keep no record of this load in the database.")
     ] = False,
@@ -183,6 +234,15 @@ def load(
             "--no-block": no_block,
         },
     )
+    _check_rejecting(
+        on_error,
+        {
+            "--reject-file": reject_file,
+            "--reject-format": reject_format,
+            "--max-rejects": max_rejects,
+            "--force": force,
+        },
+    )
     options = LoadOptions(
         sources=tuple(sources),
         table=table,
@@ -196,6 +256,15 @@ def load(
             max_delete=_limit("--max-delete", max_delete),
             allow_empty=allow_empty,
             no_block=no_block,
+        ),
+        rejects=RejectOptions(
+            on_error=on_error,
+            file=str(reject_file) if reject_file else None,
+            format=reject_format,
+            limit=_limit("--max-rejects", max_rejects),
+            force=force,
+            checks=tuple(checks or ()),
+            expected=_range(expect_rows),
         ),
         dry_run=dry_run,
         format=source_format,
@@ -256,6 +325,25 @@ def _limit(option: str, given: str | None) -> Limit | None:
     return limit
 
 
+def _check_rejecting(on_error: OnError, given: dict[str, object]) -> None:
+    for option, value in given.items():
+        if value and on_error is not OnError.REJECT:
+            raise UsageError(f"{option} means nothing without rejects", hint="Say --on-error reject.")
+
+
+def _range(given: str | None) -> RowRange | None:
+    if given is None:
+        return None
+    low, dots, high = given.partition("..")
+    try:
+        wanted = RowRange(int(low) if low else None, int(high if dots else low) if high or not dots else None)
+    except ValueError:
+        wanted = RowRange(1, 0)
+    if not (wanted.low or 0) <= (wanted.high if wanted.high is not None else wanted.low or 0) or given == "..":
+        raise UsageError(f"--expect-rows {given} is not a range of rows", hint="Say 1000..2000, 1000.. or ..2000.")
+    return wanted
+
+
 def _run(invocation: Invocation, options: LoadOptions) -> None:
     from harborctl.cli.progress import load_progress
     from harborctl.db.engine import open_database
@@ -268,14 +356,19 @@ def _run(invocation: Invocation, options: LoadOptions) -> None:
         except LoadFailed as failure:
             if invocation.json:
                 print_json(invocation, failure.result)
+            elif not invocation.quiet:
+                print_reasons(invocation, failure.result)
             raise Summarized(failure.error) from failure
     if invocation.json:
         print_json(invocation, result)
     elif not invocation.quiet:
         print_summary(invocation, result)
+        print_reasons(invocation, result)
         print_changes(invocation, result.changes)
     for note in result.notes:
         invocation.note(f"note: {note}")
+    if result.status is Status.LOADED_WITH_REJECTS:
+        raise typer.Exit(ExitCode.REJECTS)
 
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:
@@ -300,6 +393,21 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
         invocation.out.print(table)
     speed = f"{result.seconds:.1f} s, {result.rows_per_second:,} rows/s by {result.writer}"
     invocation.write(f"{result.table} ← {sources}\n{rendered.get()}{speed}, into {result.database}\n")
+
+
+def print_reasons(invocation: Invocation, result: LoadResult) -> None:
+    """Why rows were rejected, and where they are, for people on stdout: a line for each reason, the first row named."""
+    if not result.reject_reasons:
+        return
+    width = max(len(f"{reason.count:,}") for reason in result.reject_reasons)
+    lines = ["rejected:"]
+    for reason in result.reject_reasons:
+        column = f" column {reason.column}:" if reason.column else ""
+        place = f"{reason.file}, line {reason.line}"
+        lines.append(f"  {reason.count:>{width},} x {reason.code}{column} {reason.message} (first: {place})")
+    if result.reject_file:
+        lines.append(f"The rejected rows are in {result.reject_file}.")
+    invocation.write("\n".join(lines) + "\n")
 
 
 def _names(given: Sequence[str] | None) -> tuple[str, ...]:

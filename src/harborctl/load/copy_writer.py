@@ -37,7 +37,7 @@ REMEMBERED_BATCHES = 24
 SEND_BUFFER_BYTES = 1024 * 1024
 
 # "COPY orders, line 3, column price: ..." in every language of the server's: its number is the row of this COPY.
-_CONTEXT = re.compile(r"^COPY (?P<table>.*?), \D*(?P<row>\d+)\D*?(?:, \S+ (?P<column>.*?))?(?:: \".*)?$", re.MULTILINE)
+CONTEXT = re.compile(r"^COPY (?P<table>.*?), \D*(?P<row>\d+)\D*?(?:, \S+ (?P<column>.*?))?(?:: \".*)?$", re.MULTILINE)
 
 
 def write_copy(
@@ -119,19 +119,13 @@ class _CopyStream:
             copy.write(BINARY_HEADER)
         self._write(copy, first)
         for encoded in rest:
-            if encoded.format is not first.format or self._server_speaks():
+            if encoded.format is not first.format or server_speaks(self._driver):
                 following = encoded
                 break
             self._write(copy, encoded)
         if is_binary:
             copy.write(BINARY_TRAILER)
         return following
-
-    def _server_speaks(self) -> bool:
-        """Whether the server has said something in mid-COPY. The driver would show an error only at the end of the
-        data, so we end this COPY and listen; if it was anything else, the next COPY goes on."""
-        readable, _, _ = select.select([self._driver.fileno()], [], [], 0)
-        return bool(readable)
 
     def _statement(self, copy_format: CopyFormat) -> sql.Composed:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._plan.names))
@@ -149,7 +143,7 @@ class _CopyStream:
 
     def _located(self, error: psycopg.Error) -> HarborctlError:
         translated = translate(error)
-        match = _CONTEXT.search(error.diag.context or "")
+        match = CONTEXT.search(error.diag.context or "")
         if not match or not may_be_of_a_row(translated):
             return translated
         row = int(match["row"]) - 1
@@ -158,3 +152,10 @@ class _CopyStream:
             if first_row <= row < first_row + batch.records.num_rows:
                 return bad_row(translated, self._plan, batch, row - first_row, column)
         return translated
+
+
+def server_speaks(driver: psycopg.Connection[tuple[object, ...]]) -> bool:
+    """Whether the server has said something in mid-COPY. The driver would show an error only at the end of the data, so
+    the COPY is ended to listen; if it was anything else, the next COPY goes on."""
+    readable, _, _ = select.select([driver.fileno()], [], [], 0)
+    return bool(readable)

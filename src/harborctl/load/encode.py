@@ -61,15 +61,28 @@ class Encoder:
             BadRow: a value cannot be stored unchanged.
         """
         for batch in batches:
-            if batch.records.num_rows == 0:
-                continue
-            data = self._as_binary(batch)
-            if data is not None:
-                yield Encoded(batch, CopyFormat.BINARY, data)
-            else:
-                yield Encoded(batch, CopyFormat.TEXT, (copy_text(text_columns(self._plan, batch)),))
+            if batch.records.num_rows:
+                yield self.one(batch)
 
-    def _as_binary(self, batch: Batch) -> tuple[bytes | memoryview, ...] | None:
+    @property
+    def has_binary(self) -> bool:
+        """Whether there is a binary way at all."""
+        return self._schema is not None
+
+    def one(self, batch: Batch) -> Encoded:
+        """One batch that has rows, encoded. Raises as `encode` does."""
+        return self.as_binary(batch) or self.as_text(batch)
+
+    def as_binary(self, batch: Batch) -> Encoded | None:
+        """One batch as binary; None if some value has no exact binary form."""
+        data = self._binary_data(batch)
+        return None if data is None else Encoded(batch, CopyFormat.BINARY, data)
+
+    def as_text(self, batch: Batch) -> Encoded:
+        """One batch as text, whether or not it has a binary form."""
+        return Encoded(batch, CopyFormat.TEXT, (copy_text(text_columns(self._plan, batch)),))
+
+    def _binary_data(self, batch: Batch) -> tuple[bytes | memoryview, ...] | None:
         if self._schema is None:
             return None
         try:

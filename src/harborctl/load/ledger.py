@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from harborctl.db.catalog import Target
-    from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions
+    from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions, RejectOptions
 
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
 
@@ -71,6 +71,16 @@ def _options(options: LoadOptions) -> dict[str, object]:
         "map": options.columns.renames,
         "set": options.columns.constants,
         "skip_columns": sorted(options.columns.skipped),
+        **_rejects(options.rejects),
+    }
+
+
+def _rejects(options: RejectOptions) -> dict[str, object]:
+    return {
+        "on_error": options.on_error,
+        "max_rejects": str(options.limit) if options.limit else None,
+        "checks": list(options.checks),
+        "expect_rows": str(options.expected) if options.expected else None,
     }
 
 

@@ -86,6 +86,7 @@ class Merge:
         self._staging = staging
         self._plan = plan
         self._merge = merge
+        self.plan = merge
         self._names = plan.names
         self._target = plan.target.table()
         # Beside the target's columns.
@@ -144,6 +145,23 @@ class Merge:
         numbered = select(number, lacks).select_from(self._staging.table).subquery()
         first: int | None = connection.execute(select(func.min(numbered.c.number)).where(numbered.c.lacks)).scalar_one()
         return first
+
+    def without_key(self, connection: Connection) -> list[int]:
+        """The numbers of the rows of which an expression of the key is NULL, where they bring their numbers."""
+        if not self._merge.key.nulls_distinct:
+            return []
+        lacks = and_(self._condition(), or_(*(part.is_(None) for part in self._parts())))
+        rows = select(self._staging.order).select_from(self._staging.table).where(lacks)
+        return list(connection.execute(rows).scalars())
+
+    def repeated(self, connection: Connection) -> list[tuple[int, str]]:
+        """The numbers and keys of the rows whose key an earlier row has, where they bring their numbers."""
+        place = func.row_number().over(partition_by=self._parts(), order_by=self._staging.order.asc()).label("place")
+        key = func.concat_ws(", ", *(cast(part, Text) for part in self._parts())).label("key")
+        number = self._staging.order.label("number")
+        ranked = self._keyed_rows().with_only_columns(number, key, place).subquery("ranked")
+        rows = select(ranked.c.number, ranked.c.key).where(ranked.c.place > 1).order_by(ranked.c.number)
+        return [(row.number, row.key) for row in connection.execute(rows)]
 
     # -- the rows of the target that the load lacks
 

@@ -11,9 +11,11 @@ from harborctl.db.statistics import analyze
 from harborctl.errors import BadRow, StatementFailed, TargetError
 from harborctl.load.changes import emptied, merge_changes
 from harborctl.load.insert import insert_into
+from harborctl.load.late import LateRejects
 from harborctl.load.locks import truncate
 from harborctl.load.merge import Account, Merge
-from harborctl.load.staging import stage_for_merge
+from harborctl.load.rejects import Reason
+from harborctl.load.staging import ROW_NUMBER, STAGING, Staging, create_numbered, free_name, stage_for_merge
 from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
 from harborctl.model import Limit, Mode, OnDuplicate, WriterName
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from harborctl.db.catalog import Target
     from harborctl.load.plan import Plan
+    from harborctl.load.rejects import Rejects
     from harborctl.load.rows import Progress, Written
     from harborctl.load.watch import KeyWatch, Places
     from harborctl.model import Change, LoadOptions
@@ -43,9 +46,9 @@ MERGE_MEMORY = "64MB"
 
 
 class WriteRows(Protocol):
-    """Puts all rows of all sources into a table, by the load's writer."""
+    """Puts all rows of all sources into a table, by the load's writer, and their numbers into the column `number`."""
 
-    def __call__(self, table: Table, *, freeze: bool = False) -> Written: ...
+    def __call__(self, table: Table, *, freeze: bool = False, number: str | None = None) -> Written: ...
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class Work:
         writer: the load's; never `auto`.
         watch, places: what is noted of the rows while they are written.
         changes: filled in a dry run.
+        rejects: where bad rows are put aside; None if the first one ends the load.
+        notes: what the user should know of the outcome.
     """
 
     connection: Connection
@@ -67,6 +72,13 @@ class Work:
     places: Places
     progress: Progress
     changes: list[Change] = field(default_factory=list)
+    rejects: Rejects | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def careful(self) -> bool:
+        """Whether rows are written so that bad ones can be told from the others."""
+        return self.rejects is not None or bool(self.options.rejects.checks)
 
 
 def truncates(options: LoadOptions) -> bool:
@@ -116,7 +128,7 @@ def carry_out(work: Work) -> Account:
 
 def _append(work: Work) -> Account:
     target = work.plan.target
-    if work.writer is WriterName.VALUES or not (target.kind == "v" or target.filtered):
+    if work.careful or work.writer is WriterName.VALUES or not (target.kind == "v" or target.filtered):
         return _direct(work.write(target.table()))
     # INSERT goes through views and row-level security. COPY does not, and where a view's trigger writes it miscounts.
     staging = stage_for_merge(work.connection, work.plan, numbered=False)
@@ -143,7 +155,7 @@ def _replace(work: Work) -> Account:
         count = deleted.scalar_one()
         truncate(connection, target)
         # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
-        written = work.write(table, freeze=target.kind == "r")
+        written = work.write(table, freeze=target.kind == "r" and not work.careful)
     else:
         emptying = delete(table)
         if target.has_children:
@@ -157,12 +169,20 @@ def _merge(work: Work) -> Account:
     connection, plan = work.connection, work.plan
     if plan.merge is None:
         raise AssertionError(f"mode {plan.mode} without a key")
-    staging = stage_for_merge(connection, plan, numbered=work.writer is WriterName.VALUES)
-    staged = work.write(staging.table).sent
+    if work.careful:
+        number = free_name(ROW_NUMBER, plan.names)
+        table = create_numbered(connection, plan, STAGING, number)
+        staging = Staging(table, table.c[number])
+        staged = work.write(table, number=number).sent
+    else:
+        staging = stage_for_merge(connection, plan, numbered=work.writer is WriterName.VALUES)
+        staged = work.write(staging.table).sent
     work.progress.stage("merge")
     if staged > FEW_ROWS:
         _prepare_to_join(connection, staging.table)
     merge = Merge(staging, plan, plan.merge)
+    if work.rejects is not None:
+        return _merge_carefully(work, merge, staging, staged)
     duplicates = _settle_duplicates(work, merge, staged)
     deleted = 0
     if plan.mode is Mode.SYNC:
@@ -174,6 +194,35 @@ def _merge(work: Work) -> Account:
         work.changes.extend(merge_changes(connection, merge, plan))
     account = merge.write(connection, staged - duplicates)
     return replace(account, rows_read=staged, duplicates=duplicates, deleted=deleted)
+
+
+def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) -> Account:
+    """As `_merge`, with the rows that the target refuses put aside."""
+    connection, plan, key = work.connection, work.plan, merge.plan
+    unread = len(work.rejects or ())
+    late = LateRejects(work, staging)
+    if not key.key.is_plain:
+        for number in merge.without_key(connection):
+            late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))
+    duplicates = 0
+    if not work.watch.rises and merge.has_duplicates(connection, staged - late.count):
+        which = work.options.merge.on_duplicate
+        if which is OnDuplicate.ERROR:
+            for number, value in merge.repeated(connection):
+                message = f"its key ({value}) is also that of an earlier row"
+                late.reject(number, Reason(UNIQUE_VIOLATION, message))
+        else:
+            duplicates = merge.drop_duplicates(connection, which)
+    deleted = 0
+    if plan.mode is Mode.SYNC and unread:
+        # A row that was put aside has its row in the table, perhaps, and nobody can tell which one it is.
+        work.notes.append("no rows were deleted: a rejected row may be one of those that the source seems to lack")
+    elif plan.mode is Mode.SYNC:
+        deleted = merge.delete_missing(connection) if _check_missing(work, merge, staged) else 0
+    if work.options.dry_run:
+        work.changes.extend(merge_changes(connection, merge, plan))
+    account = late.write(staging, lambda part, rows: Merge(part, plan, key).write(connection, rows))
+    return replace(account, rows_read=staged - late.count, duplicates=duplicates, deleted=deleted)
 
 
 def _prepare_to_join(connection: Connection, table: Table) -> None:

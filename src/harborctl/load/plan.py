@@ -11,13 +11,14 @@ from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
 from harborctl.load.keys import NO_SUCH_COLUMN, MergePlan, plan_merge
+from harborctl.sources.batch import REJECT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.db.catalog import Target, TargetColumn
     from harborctl.model import ColumnOptions, LoadOptions, Mode
-    from harborctl.sources.batch import Batch, Source
+    from harborctl.sources.batch import Batch, Columns
 
 NOT_NULL_VIOLATION = "23502"
 
@@ -69,7 +70,7 @@ class Plan:
         ]
 
 
-def make_plan(source: Source, target: Target, options: LoadOptions, session: Session) -> Plan:
+def make_plan(source: Columns, target: Target, options: LoadOptions, session: Session) -> Plan:
     """Settle columns and key.
 
     Raises:
@@ -100,7 +101,7 @@ def make_plan(source: Source, target: Target, options: LoadOptions, session: Ses
     return Plan(target, options.mode, tuple(columns), merge)
 
 
-def _from_source(source: Source, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
+def _from_source(source: Columns, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
     names = source.schema.names
     for option, given in (("--map", options.renames), ("--skip-columns", options.skipped)):
         for name in given:
@@ -117,12 +118,14 @@ def _from_source(source: Source, target: Target, options: ColumnOptions, session
         # A header that ends in a delimiter names a last column ''; rows end in one, too, and it is always empty.
         if name in options.skipped or (name == "" and position == len(names) - 1):
             continue
+        if name in REJECT_COLUMNS and target.column(name) is None:
+            continue
         column = _target_column(target, options.renames.get(name, name), source.name)
         planned.append(_planned(column, position, source.schema.field(position).type, target, session))
     return planned
 
 
-def _by_position(source: Source, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
+def _by_position(source: Columns, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
     loadable = [c for c in target.columns if not c.generated and c.name not in options.constants]
     if len(source.schema) > len(loadable):
         raise TargetError(

@@ -53,16 +53,19 @@ def may_be_of_a_row(error: HarborctlError) -> bool:
 
 def bad_row(error: HarborctlError, plan: Plan, batch: Batch, row: int, column: str | None) -> BadRow:
     """`error` with the place of the row that caused it, and the value where the column is known."""
-    value = None
-    if column in plan.names:
-        # The field as it stands in the source, or the text form of a typed value, whichever way it was sent.
-        records = batch.as_read() if batch.as_read else batch.records
-        one = Batch(records.slice(row, 1), batch.file, lambda _: batch.line_of(row))
-        position = plan.names.index(column)
-        try:
-            value = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
-        except Unstorable as error_of_value:
-            value = error_of_value.value  # text that is not UTF-8 goes to the server unseen
+    value = value_of(plan, batch, row, column) if column in plan.names else None
     return BadRow(
         error.message, code=error.code, hint=error.hint, location=batch.location(row), column=column, value=value
     )
+
+
+def value_of(plan: Plan, batch: Batch, row: int, column: str | None) -> str | None:
+    """A field as it stands in the source, or the text form of a typed value, whichever way it was sent."""
+    records = batch.as_read() if batch.as_read else batch.records
+    one = Batch(records.slice(row, 1), batch.file, batch.line_of)
+    position = plan.names.index(column or "")
+    try:
+        value: str | None = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
+    except Unstorable as error:
+        return error.value  # text that is not UTF-8 goes to the server unseen
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -18,11 +18,14 @@ from harborctl.db.catalog import Target, described, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed
 from harborctl.db.statistics import analyze_after
-from harborctl.errors import HarborctlError, Interrupted, TargetError, UsageError
+from harborctl.errors import BadRow, HarborctlError, Interrupted, StatementFailed, TargetError, UsageError
 from harborctl.load import ledger
+from harborctl.load.careful import write_carefully
 from harborctl.load.changes import sent
 from harborctl.load.convert import Session
 from harborctl.load.copy_writer import write_copy
+from harborctl.load.ending import Ending
+from harborctl.load.further import further_bad_rows
 from harborctl.load.locks import lock_target
 from harborctl.load.modes import Work, carry_out, check_target, truncates
 from harborctl.load.plan import Plan, make_plan
@@ -58,6 +61,10 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
         return load.run()
     except (HarborctlError, KeyboardInterrupt) as error:
         cause = error if isinstance(error, HarborctlError) else Interrupted("interrupted; nothing was committed")
+        if load.ending:
+            load.ending.failed(cause)
+        if isinstance(cause, BadRow) and load.plans:
+            cause.further = further_bad_rows(database.engine, options, load.plans, cause)
         raise LoadFailed(load.failed(cause), cause) from error
 
 
@@ -83,11 +90,15 @@ class _Load:
     target: Target | None = None
     sources: list[Source] = field(default_factory=list)
     writer: WriterName = WriterName.AUTO
+    ending: Ending | None = None
+    plans: list[Plan] = field(default_factory=list)
 
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
+            if self.options.rejects.rejecting:
+                self.ending = stack.enter_context(Ending(self.options, self.sources))
             for source in self.sources:
                 stack.callback(source.close)
             with translated(), self.database.engine.connect() as connection, connection.begin() as transaction:
@@ -107,18 +118,29 @@ class _Load:
         session = _session(connection)
         plans = [make_plan(source, self.target, self.options, session) for source in self.sources]
         _check_same_columns(self.sources, plans)
+        self.plans = plans
+        if self.ending:
+            self.ending.prepare(plans)
         # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
         # sends COPY data, would wait forever for a server that waits for its reader.
         connection.execute(text("SET LOCAL client_min_messages = error"))
         self._start_progress()
-        work = self._work(connection, plans)
+        work = self._work(connection, plans, session)
         account = carry_out(work)
+        if self.ending:
+            account = replace(account, rows_read=account.rows_read + self.ending.rejected)
+        self._check_expected(account)
+        if self.ending:
+            self.progress.stage("rejects")
+            self.ending.settle(account.rows_read, dry_run=self.options.dry_run)
         if self.options.dry_run:
             return self._dry_result(connection, work, account)
         self.progress.stage("analyze")
         changed = account.inserted + account.updated + account.deleted
         analyze_after(connection, self.target, changed, self.options.analyze)
-        result = replace(self._summary(Status.LOADED), **asdict(account))
+        has_rejects = self.ending is not None and self.ending.rejected
+        status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
+        result = replace(self._summary(status), **asdict(account), notes=tuple(work.notes))
         if self.options.ledger:
             ledger.record(connection, self.options, result, self.target, self.started_at)
         self.progress.stage("commit")
@@ -134,31 +156,47 @@ class _Load:
         check_target(locked, self.options.mode)
         return locked
 
-    def _work(self, connection: Connection, plans: list[Plan]) -> Work:
+    def _check_expected(self, account: Account) -> None:
+        expected = self.options.rejects.expected
+        if expected is not None and account.rows_read not in expected:
+            raise StatementFailed(
+                f"{account.rows_read:,} rows were read, and {expected} were expected",
+                code="unexpected_rows",
+                hint="Look whether the source is complete; --expect-rows says how many there may be.",
+            )
+
+    def _work(self, connection: Connection, plans: list[Plan], session: Session) -> Work:
         plan = plans[0]
-        watch, places, changes = KeyWatch(plan), Places(), list[Change]()
-        keeps_places = plan.merge is not None and (
-            not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR
+        rejects = self.ending.rejects if self.ending else None
+        watch, places, changes = KeyWatch(plan, refuses=rejects is None), Places(), list[Change]()
+        keeps_places = (
+            rejects is None
+            and plan.merge is not None
+            and (not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR)
         )
         bytes_before = 0
 
-        def watched(source: Source, plan: Plan) -> Iterator[Batch]:
+        def watched(number: int, source: Source, plan: Plan) -> Iterator[Batch]:
             nonlocal bytes_before
-            for batch in source.batches(plan.positions, plan.direct_types):
+            malformed = rejects.taker(number) if rejects is not None else None
+            for batch in source.batches(plan.positions, plan.direct_types, malformed):
                 self.progress.bytes_read(bytes_before + source.position())
                 watch.see(plan, batch)
                 if keeps_places:
                     places.see(batch)
                 if self.options.dry_run and not plan.mode.by_key and not any(c.kind == "inserted" for c in changes):
-                    changes.extend(sent(plan, batch))
+                    with suppress(BadRow):
+                        changes.extend(sent(plan, batch))
                 yield batch
             bytes_before += source.position()
 
-        streams = [watched(source, plan) for source, plan in zip(self.sources, plans, strict=True)]
+        streams = [watched(n, source, plan) for n, (source, plan) in enumerate(zip(self.sources, plans, strict=True))]
         first = self._choose_writer(streams[0])
 
-        def write(table: Table, *, freeze: bool = False) -> Written:
+        def write(table: Table, *, freeze: bool = False, number: str | None = None) -> Written:
             written = Written()
+            if work.careful:
+                return write_carefully(work, table, [first, *streams[1:]], plans, session, number)
             for batches, plan in zip([first, *streams[1:]], plans, strict=True):
                 if self.writer is WriterName.VALUES:
                     written += write_values(connection, table, plan, batches, self.progress, self.options.batch_size)
@@ -166,7 +204,8 @@ class _Load:
                     written += write_copy(connection, table, plan, batches, self.progress, freeze=freeze)
             return written
 
-        return Work(connection, self.options, plan, self.writer, write, watch, places, self.progress, changes)
+        work = Work(connection, self.options, plan, self.writer, write, watch, places, self.progress, changes, rejects)
+        return work
 
     def _choose_writer(self, batches: Iterator[Batch]) -> Iterable[Batch]:
         if self.options.writer is not WriterName.AUTO or len(self.sources) > 1:
@@ -201,10 +240,10 @@ class _Load:
     def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
         # A COMMIT would check what is deferred.
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        notes: tuple[str, ...] = ()
+        notes = tuple(work.notes)
         if account.inserted + account.updated:
             sequences = [c.sequence for c in work.plan.target.columns if c.sequence and c.name not in work.plan.names]
-            notes = tuple(
+            notes += tuple(
                 f"the numbers that this dry run took from the sequence {sequence} are lost: sequences do not roll back"
                 for sequence in sequences
             )
@@ -213,7 +252,10 @@ class _Load:
 
     def _summary(self, status: Status) -> LoadResult:
         seconds = time.monotonic() - self.start
-        files = tuple(source.result() for source in self.sources) if status in {Status.LOADED, Status.DRY_RUN} else ()
+        is_read = status in {Status.LOADED, Status.LOADED_WITH_REJECTS, Status.DRY_RUN}
+        files = tuple(source.result() for source in self.sources) if is_read else ()
+        if self.ending:
+            files = self.ending.counted(files)
         rows = sum(file.rows for file in files)
         return LoadResult(
             status=status,
@@ -225,12 +267,15 @@ class _Load:
             seconds=round(seconds, 3),
             rows_per_second=round(rows / seconds),
             database=self.database.url,
+            **(self.ending.summary() if self.ending else {}),
         )
 
     def failed(self, error: HarborctlError) -> LoadResult:
         """The summary of a load that `error` ended, recorded in a transaction of its own if the database is there."""
         status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
-        result = replace(self._summary(status), error=ErrorInfo.of(error))
+        result = replace(
+            self._summary(status), error=ErrorInfo.of(error), errors=tuple(map(ErrorInfo.of, error.further))
+        )
         if self.options.ledger and not self.options.dry_run:
             try:
                 with self.database.engine.begin() as connection:

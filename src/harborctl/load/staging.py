@@ -32,6 +32,12 @@ def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> T
     return _create(connection, name, [Column(c.target.name, c.target.server_type) for c in plan.columns])
 
 
+def create_numbered(connection: Connection, plan: Plan, name: str, number: str) -> Table:
+    """Create a temporary table for the plan's columns and the numbers of rows, which their writer knows."""
+    columns = [Column(c.target.name, c.target.server_type) for c in plan.columns]
+    return _create(connection, name, [*columns, Column(number, BigInteger)])
+
+
 def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> Staging:
     """Create the staging table of a load.
 

@@ -43,7 +43,7 @@ def write_values(
     sender = _Sender(connection.execution_options(preserve_rowcount=True), table, plan)
     sent = 0
     for batch in batches:
-        rows = _rows(plan, batch)
+        rows = rows_of(plan, batch)
         for start in range(0, len(rows), batch_size):
             sender.send(batch, rows, start, min(start + batch_size, len(rows)))
         sent += len(rows)
@@ -51,7 +51,8 @@ def write_values(
     return Written(sent, sender.inserted)
 
 
-def _rows(plan: Plan, batch: Batch) -> list[Row]:
+def rows_of(plan: Plan, batch: Batch) -> list[Row]:
+    """The rows as values for an INSERT; see `text_columns`."""
     columns = [column.to_pylist() for column in text_columns(plan, batch)]
     names = plan.names
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

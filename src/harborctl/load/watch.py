@@ -28,18 +28,21 @@ KEY_HINT = "A row without a key matches no row: fill it in, or choose another --
 class KeyWatch:
     """Watches the key of all rows of a load, whose plans differ in the order of columns only.
 
+    Args:
+        refuses: a row without its key ends the load.
+
     Attributes:
         rises: the key is a whole number and has only risen so far: no two rows have the same.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, refuses: bool = True) -> None:
         key = plan.merge.key if plan.merge else None
         self._required: tuple[str, ...] = ()
         self._rising: str | None = None
         self._last: int | None = None
         if key and key.is_plain:
             names = tuple(part.text for part in key.parts)
-            self._required = names if key.nulls_distinct else ()
+            self._required = names if key.nulls_distinct and refuses else ()
             column = plan.target.column(names[0])
             if len(names) == 1 and column and column.base in {"int2", "int4", "int8"}:
                 self._rising = names[0]

@@ -21,13 +21,16 @@ __all__ = ["open_sources"]
 def open_sources(options: LoadOptions) -> list[Source]:
     """Every source that `options` names, in load order, opened far enough to know its columns.
 
+    In a load that puts bad rows aside what comes from standard input is kept, to be read again.
+
     Raises:
         SourceError: one is missing, a folder, unreadable, or not of its format.
     """
-    return [_open(file, options.dialect) for file in find_files(options.sources, options.format)]
+    keep = options.rejects.rejecting
+    return [_open(file, options.dialect, keep=keep) for file in find_files(options.sources, options.format)]
 
 
-def _open(file: SourceFile, dialect: CsvDialect) -> Source:
+def _open(file: SourceFile, dialect: CsvDialect, *, keep: bool) -> Source:
     if file.format is SourceFormat.PARQUET:
         from harborctl.sources.parquet import ParquetSource
 
@@ -35,11 +38,11 @@ def _open(file: SourceFile, dialect: CsvDialect) -> Source:
     if file.format is SourceFormat.ARROW:
         from harborctl.sources.arrow_ipc import ArrowSource
 
-        return ArrowSource(file)
+        return ArrowSource(file, keep=keep)
     if file.format is SourceFormat.JSONL:
         from harborctl.sources.json_lines import JsonLinesSource
 
-        return JsonLinesSource(file)
+        return JsonLinesSource(file, keep=keep)
     from harborctl.sources.csv import CsvSource
 
-    return CsvSource(file, dialect)
+    return CsvSource(file, dialect, keep=keep)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from harborctl.errors import BadRow, SourceError
-from harborctl.model import FileResult, Location
-from harborctl.sources.batch import Batch
-from harborctl.sources.files import HashingReader, SourceFile, open_bytes, sha256_of
+from harborctl.model import FileResult, Location, SourceFormat
+from harborctl.sources.batch import Batch, Original
+from harborctl.sources.files import SourceFile, open_bytes, sha256_of
+from harborctl.sources.read_again import Block, Rereadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harborctl.sources.batch import Malformed
 
 FILE_MAGIC = b"ARROW1"
 
@@ -25,12 +28,14 @@ class ArrowSource:
     """An Arrow file or stream. See `Source` for the attributes; lines are 1-based rows."""
 
     named = True
+    format = SourceFormat.ARROW
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, *, keep: bool = False) -> None:
         self.name = file.name
         self._path = file.path
         self.size = file.path.stat().st_size if file.path else None
-        self._raw = HashingReader(open_bytes(file))
+        self._again = Rereadable(file, keep=keep)
+        self._raw = self._again.raw
         self._rows = 0
         try:
             self._is_file = file.path is not None and self._starts_as_file(file)
@@ -47,7 +52,12 @@ class ArrowSource:
                 hint="Fetch the file again: it may have been cut short. Another format is named by --format.",
             ) from error
 
-    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
+    def batches(
+        self,
+        columns: Sequence[int],
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
+        malformed: Malformed | None = None,  # noqa: ARG002
+    ) -> Iterator[Batch]:
         """See `Source.batches`."""
         for batch in self._read():
             for start in range(0, batch.num_rows, BATCH_ROWS):
@@ -56,7 +66,28 @@ class ArrowSource:
                 self._rows += records.num_rows
                 arrays = [records.column(column) for column in columns]
                 names = [str(column) for column in columns]
-                yield Batch(pa.RecordBatch.from_arrays(arrays, names=names), self.name, partial(int.__add__, first_row))
+                yield Batch(
+                    pa.RecordBatch.from_arrays(arrays, names=names),
+                    self.name,
+                    partial(int.__add__, first_row),
+                    row_of=partial(int.__add__, first_row - 1),
+                )
+
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
+        """See `Source.originals`."""
+        batches, behind, batch = self._batches_again(), 0, None
+        for row in rows:
+            while batch is None or row >= behind + batch.num_rows:
+                behind += batch.num_rows if batch is not None else 0
+                batch = next(batches)
+            yield Original(row + 1, row=batch.slice(row - behind, 1))
+
+    def _batches_again(self) -> Iterator[pa.RecordBatch]:
+        if self._is_file:
+            yield from self._read()
+            return
+        for _, text in self._again.blocks([Block(0, 0, self._raw.position, 1, plain=False)]):
+            yield from pa.ipc.open_stream(text)
 
     def _read(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -86,7 +117,7 @@ class ArrowSource:
 
     def close(self) -> None:
         """See `Source.close`."""
-        self._raw.close()
+        self._again.close()
 
     def _starts_as_file(self, file: SourceFile) -> bool:
         with open_bytes(file) as raw:

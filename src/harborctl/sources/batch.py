@@ -5,12 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harborctl.model import FileResult, Location
+from harborctl.model import FileResult, Location, SourceFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import pyarrow as pa
+
+    from harborctl.errors import BadRow
+
+# What a reject file has beside the columns of its source. Whoever reads one leaves these columns out; a record that
+# could not be told into fields has them empty, and its text in the last.
+RAW_COLUMN = "_harborctl_raw"
+REASON_COLUMNS = (
+    "_harborctl_file",
+    "_harborctl_line",
+    "_harborctl_column",
+    "_harborctl_value",
+    "_harborctl_code",
+    "_harborctl_error",
+)
+REJECT_COLUMNS = (*REASON_COLUMNS, RAW_COLUMN)
+
+
+def _unnumbered(_row: int) -> int:
+    raise AssertionError("nobody has numbered the rows of this batch")
+
+
+class Malformed(Protocol):
+    """Whoever takes records that are not of the format.
+
+    Args:
+        error: what is wrong with it, and where.
+        before: how many rows the source has handed on before it.
+        record: its text, without the line end, in UTF-8 as far as it is text.
+        splits: whether it can be told into the right number of fields: then only some value is broken.
+    """
+
+    def __call__(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A row as it stands in the source: the text of its record in UTF-8, or its values as a table of one row."""
+
+    line: int
+    text: bytes = b""
+    row: pa.RecordBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +63,69 @@ class Batch:
         file: the source, as the user named it.
         as_read: makes the rows anew with every field as it stands in the source, where `records` has other types.
         line_of: 0-based row of `records` → 1-based physical line (Parquet: row) at which it starts in the source.
+        row_of: 0-based row of `records` → how many rows the source has handed on before it.
     """
 
     records: pa.RecordBatch
     file: str
     line_of: Callable[[int], int]
     as_read: Callable[[], pa.RecordBatch] | None = None
+    row_of: Callable[[int], int] = _unnumbered
 
     def location(self, row: int) -> Location:
         """Where the 0-based `row` of this batch stands in its source."""
         return Location(self.file, self.line_of(row))
 
 
-class Source(Protocol):
-    """One input, opened.
+class Columns(Protocol):
+    """What a plan has to know of a source.
 
     Attributes:
         name: as the user named it.
         schema: the columns, in file order. Names may repeat; the plan refuses what it cannot tell apart.
         named: whether the columns have names of their own; without them they go by position.
-        size: bytes on disk, or None where that is unknown.
     """
 
     name: str
     schema: pa.Schema
     named: bool
+
+
+class Source(Columns, Protocol):
+    """One input, opened.
+
+    Attributes:
+        format: what it is made of.
+        size: bytes on disk, or None where that is unknown.
+    """
+
+    format: SourceFormat
     size: int | None
 
-    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:
+    def batches(
+        self,
+        columns: Sequence[int],
+        direct: Sequence[pa.DataType | None] = (),
+        malformed: Malformed | None = None,
+    ) -> Iterator[Batch]:
         """The rows from the first to the last, once, with the columns at these positions of `schema`, in this order.
 
         `direct` names for each column a type that its text may be read as right away, which saves a step, wherever
-        PostgreSQL provably reads the same there; a batch may come with the text all the same.
+        PostgreSQL provably reads the same there; a batch may come with the text all the same. Records that are not of
+        the format go to `malformed`, if it is given.
 
         Raises:
             BadRow: a record is not of the format.
             SourceError: the file cannot be read on.
+        """
+
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
+        """The rows with these numbers, which rise, as `Batch.row_of` tells them; read again from the file.
+
+        Only after `batches` has ended, and only if `malformed` was given to it.
+
+        Raises:
+            SourceError: the file has changed, or cannot be read again.
         """
 
     def position(self) -> int:

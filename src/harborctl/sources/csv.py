@@ -21,13 +21,24 @@ from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
-from harborctl.sources.batch import Batch
-from harborctl.sources.csv_records import ByteDialect, Record, RecordEnds, line_ends, records
-from harborctl.sources.files import ByteStream, HashingReader, SourceFile, open_bytes, open_content
-from harborctl.sources.transcode import Utf8Reader, shown, undecodable
+from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS, REJECT_COLUMNS, Batch, Original
+from harborctl.sources.csv_records import (
+    ByteDialect,
+    Record,
+    RecordEnds,
+    field_texts,
+    line_ends,
+    records,
+    without_line_end,
+)
+from harborctl.sources.read_again import Block, PushedBack, Rereadable, by_block
+from harborctl.sources.transcode import shown, undecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from harborctl.sources.batch import Malformed
+    from harborctl.sources.files import ByteStream, SourceFile
 
 # Measured on lineitem: blocks of 0.25 MiB cost 15 % more client time; larger ones only hold memory.
 BLOCK_BYTES = 512 * 1024
@@ -49,18 +60,24 @@ class CsvSource:
         named: whether the columns have names of their own; without them they are matched by position.
     """
 
-    def __init__(self, file: SourceFile, dialect: CsvDialect) -> None:
+    def __init__(self, file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> None:
         if file.format is SourceFormat.TSV and dialect.delimiter == ",":
             dialect = replace(dialect, delimiter="\t")
         self.name = file.name
+        self.format = file.format
         self.size = file.path.stat().st_size if file.path else None
-        self._dialect = _byte_dialect(dialect)
+        self._dialect = byte_dialect(dialect)
         self._encoding = dialect.encoding
-        self._raw = HashingReader(open_bytes(file))
-        self._text: ByteStream = open_content(self._raw, file)
-        if codecs.lookup(dialect.encoding).name != "utf-8":
-            self._text = Utf8Reader(self._text, dialect.encoding)
+        is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
+        self._file = Rereadable(file, None if is_utf8 else dialect.encoding, keep=keep)
+        self._raw = self._file.raw
+        self._text: ByteStream = self._file.text
         self._pending = b""
+        # Where `_pending` stands in the text, and the blocks before it, for rows that are read again.
+        self._offset = 0
+        self._blocks: list[Block] = []
+        self._malformed: Malformed | None = None
+        self._wanted: Sequence[int] = ()
         self._line = 1
         self._rows = 0
         self._plain_quoting = _plain_quoting(self._dialect)
@@ -74,23 +91,75 @@ class CsvSource:
             self.close()
             raise
 
-    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:
+    def batches(
+        self,
+        columns: Sequence[int],
+        direct: Sequence[pa.DataType | None] = (),
+        malformed: Malformed | None = None,
+    ) -> Iterator[Batch]:
         """See `Source.batches`."""
         self._direct = {column: arrow for column, arrow in zip(columns, direct, strict=False) if arrow is not None}
+        self._malformed = malformed
+        self._wanted = columns
         while True:
+            offset, line = self._offset, self._line
             batch = self._simple_batch(columns) or self._careful_batch(columns)
             if batch is not None:
-                self._rows += batch.records.num_rows
-                yield batch
-            if not self._fill():
+                yield self._noted(batch, offset, line, complete=True)
+            if self._fill():
+                continue
+            if not self._pending:
                 break
-        if self._pending:
+            offset, line = self._offset, self._line
             if self._ends.inside:
-                raise self._unterminated(self._line)  # before a copy is made of what may be most of the file
+                # Before a copy is made of what may be most of the file.
+                self._pass_over_line(self._unterminated(self._line))
+                continue
             text, self._pending = self._pending, b""
+            self._offset += len(text)
             batch = self._batch(text, self._quoting_is_plain(text), columns)
-            self._rows += batch.records.num_rows
-            yield batch
+            yield self._noted(batch, offset, line, complete=False)
+
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
+        """See `Source.originals`."""
+        wanted = {}
+
+        def blocks() -> Iterator[Block]:
+            for block, inside in by_block(self._blocks, rows):
+                wanted[block.offset] = inside
+                yield block
+
+        for block, text in self._file.blocks(blocks()):
+            yield from self._originals(block, text, wanted.pop(block.offset))
+
+    def _noted(self, batch: Batch, offset: int, line: int, *, complete: bool) -> Batch:
+        if self._malformed is not None and batch.records.num_rows:
+            plain = complete and self._line - line == batch.records.num_rows
+            self._blocks.append(Block(self._rows, offset, self._offset - offset, line, plain))
+            batch = replace(batch, row_of=partial(int.__add__, self._rows))
+        self._rows += batch.records.num_rows
+        return batch
+
+    def _originals(self, block: Block, text: bytes, wanted: list[int]) -> Iterator[Original]:
+        if block.plain:
+            lines = text.splitlines() if b"\r" in text else text.split(b"\n")
+            for row in wanted:
+                yield Original(block.first_line + row, self._own_text(lines[row]))
+            return
+        rows, row, line, behind = iter(wanted), 0, block.first_line, 0
+        looked_for = next(rows, None)
+        for record in records(text, self._dialect):
+            line += line_ends(text, behind, record.start)
+            behind = record.start
+            record_text = without_line_end(text[record.start : record.end])
+            try:
+                self._checked(record, record_text, line)
+            except BadRow:
+                continue
+            if row == looked_for:
+                yield Original(line, self._own_text(record_text))
+                looked_for = next(rows, None)
+            row += 1
 
     def position(self) -> int:
         """See `Source.position`."""
@@ -102,13 +171,17 @@ class CsvSource:
 
     def close(self) -> None:
         """See `Source.close`."""
-        self._raw.close()
+        self._file.close()
 
     # -- the start of the file
 
     def _read_start(self, dialect: CsvDialect) -> None:
         self._fill()
-        self._pending = self._pending.removeprefix(codecs.BOM_UTF8)
+        if self._pending.startswith(codecs.BOM_UTF8):
+            self._pending = self._pending.removeprefix(codecs.BOM_UTF8)
+            self._offset = len(codecs.BOM_UTF8)
+        if self._is_reject_file():  # it has a header, whatever the source had that its rows are from
+            dialect = replace(dialect, header=True, columns=(), skip_lines=0)
         for _ in range(dialect.skip_lines):
             self._take_line()
         first = self._first_record()
@@ -134,6 +207,15 @@ class CsvSource:
                 )
             names = list(dialect.columns)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
+        self._own = [position for position, name in enumerate(names) if name not in REJECT_COLUMNS]
+        self._raw_column = names.index(RAW_COLUMN) if RAW_COLUMN in names else None
+
+    def _is_reject_file(self) -> bool:
+        line = re.split(rb"[\r\n]", self._pending[:BLOCK_BYTES], maxsplit=1)[0]
+        if REASON_COLUMNS[0].encode() not in line:
+            return False
+        names = next(records(line, self._dialect)).fields
+        return {name.encode() for name in REASON_COLUMNS}.issubset(names)
 
     def _first_record(self) -> Record | None:
         while True:
@@ -155,15 +237,18 @@ class CsvSource:
     def _take(self, count: int) -> None:
         self._line += line_ends(self._pending, 0, count)
         self._pending = self._pending[count:]
+        self._offset += count
 
     def _fill(self) -> bool:
         """Read on; False at the end of the file."""
         if len(self._pending) > MAX_RECORD_BYTES:
-            raise BadRow(
-                "this record is larger than 1 GiB",
-                code="54000",
-                location=Location(self.name, self._line),
-                hint="Look for a quote that is never closed.",
+            self._pass_over_line(
+                BadRow(
+                    "this record is larger than 1 GiB",
+                    code="54000",
+                    location=Location(self.name, self._line),
+                    hint="Look for a quote that is never closed.",
+                )
             )
         try:
             data = self._text.read(min(max(BLOCK_BYTES, len(self._pending)), READ_BYTES))
@@ -185,7 +270,7 @@ class CsvSource:
         None is no verdict, only doubt.
         """
         cut = self._pending.rfind(b"\n") + 1
-        if not cut or self._ends.seen or self._doubtful_blocks > self._simple_blocks:
+        if not cut or self._ends.seen or self._doubtful_blocks > self._simple_blocks or self._raw_column is not None:
             return None
         text = self._pending[:cut]
         batch = self._records_if_simple(text, columns)
@@ -194,6 +279,7 @@ class CsvSource:
             return None
         self._simple_blocks += 1
         self._pending = self._pending[cut:]
+        self._offset += cut
         first_line = self._line
         self._line += batch.num_rows
         as_read = partial(self._arrow_batch, text, columns, ignore_empty_lines=False) if self._direct else None
@@ -208,10 +294,17 @@ class CsvSource:
             return None  # Arrow would drop the mark; an empty line would not be told from empty fields
         if b"\r" in text and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
             return None
+        direct = self._safely_direct(text)
         try:
-            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=self._safely_direct(text))
+            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=direct)
         except pa.ArrowInvalid:
-            return None
+            if not direct or self._malformed is None:
+                return None
+            # Where bad rows are put aside, one bad date must not send its block, and those after it, the slow way.
+            try:
+                batch = self._arrow_batch(text, columns, ignore_empty_lines=False)
+            except pa.ArrowInvalid:
+                return None
         if len(self.schema) > 1 and _may_have_empty_rows(batch):
             return None
         if has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns):
@@ -239,6 +332,7 @@ class CsvSource:
         if not cut:
             return None
         text, self._pending = self._pending[:cut], self._pending[cut:]
+        self._offset += cut
         return self._batch(text, self._quoting_is_plain(text), columns)
 
     def _quoting_is_plain(self, text: bytes) -> bool:
@@ -253,7 +347,7 @@ class CsvSource:
     def _batch(self, text: bytes, is_plain: bool, columns: Sequence[int]) -> Batch:
         first_line = self._line
         # Arrow takes these bytes for a mark of the encoding wherever a block happens to start.
-        if is_plain and not text.startswith(codecs.BOM_UTF8):
+        if is_plain and not text.startswith(codecs.BOM_UTF8) and self._raw_column is None:
             try:
                 batch = self._read_with_arrow(text, columns)
             except pa.ArrowInvalid:
@@ -329,17 +423,85 @@ class CsvSource:
         for record in records(text, self._dialect):
             self._line += line_ends(text, behind, record.start)
             behind = record.start
+            record_text = text[record.start : record.end]
             if not record.closed:
-                raise self._unterminated(self._line)
-            self._check_width(record.fields)
-            if not is_utf8:
-                self._check_characters(text[record.start : record.end], record.fields)
-            rows.append(record.fields)
+                # Only at the end of the file. What is behind its first line may be good records.
+                self._offset -= len(record_text)
+                self._pending = record_text
+                self._pass_over_line(self._unterminated(self._line), len(rows))
+                text = text[: record.start]
+                break
+            try:
+                fields = self._checked(record, record_text, self._line)
+            except BadRow as error:
+                if self._malformed is None:
+                    raise
+                self._hand_over(error, record, record_text, len(rows))
+                continue
+            if not is_utf8 and self._malformed is None:
+                self._check_characters(record_text, fields, self._line)
+            rows.append(fields)
             lines.append(self._line)
         self._line += line_ends(text, behind)
         arrays = [self._text_array([row[column] for row in rows], column, lines) for column in columns]
         batch = pa.RecordBatch.from_arrays(arrays, names=[str(column) for column in columns])
         return Batch(batch, self.name, lines.__getitem__)
+
+    def _checked(self, record: Record, text: bytes, line: int) -> list[bytes | None]:
+        """The record's fields, one for each column.
+
+        Raises:
+            BadRow: it has too many or too few, or where rows are told apart anyway, a value is not of the encoding.
+        """
+        fields = record.fields
+        if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
+            text = fields[self._raw_column] or b""
+            inner = next(records(text, self._dialect))
+            if not inner.closed:
+                raise self._unterminated(line)
+            self._check_width([*inner.fields, *([None] * (inner.end < len(text)))], line, self._own)
+            fields = [None] * len(self.schema)
+            for position, field in zip(self._own, inner.fields, strict=True):
+                fields[position] = field
+        self._check_width(fields, line, range(len(self.schema)))
+        if self._malformed is not None and undecodable(text, self._encoding) is not None:
+            for column in self._wanted:
+                self._text_array([fields[column]], column, [line])
+            self._check_characters(text, fields, line)
+        return fields
+
+    def _hand_over(self, error: BadRow, record: Record, text: bytes, before: int) -> None:
+        """Give a bad record to whoever takes them."""
+        if self._malformed is None:
+            raise error
+        splits = len(record.fields) == len(self.schema)
+        if splits and self._raw_column is not None and (raw := record.fields[self._raw_column]):
+            self._malformed(error, self._rows + before, raw, splits=False)
+            return
+        text = without_line_end(text)
+        self._malformed(error, self._rows + before, self._own_text(text) if splits else text, splits=splits)
+
+    def _own_text(self, text: bytes) -> bytes:
+        """A record without the columns that a reject file adds."""
+        if len(self._own) == len(self.schema):
+            return text
+        fields = field_texts(text, self._dialect)
+        if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
+            return next(records(fields[self._raw_column], self._dialect)).fields[0] or b""
+        return self._dialect.delimiter.join(fields[position] for position in self._own)
+
+    def _pass_over_line(self, error: BadRow, before: int = 0) -> None:
+        """Hand over the first line of a record that does not end, and go on behind it."""
+        if self._malformed is None:
+            raise error
+        match = re.search(rb"\r\n|\n|\r", self._pending)
+        end = match.end() if match else len(self._pending)
+        self._malformed(error, self._rows + before, without_line_end(self._pending[:end]), splits=False)
+        self._take(end)
+        # What is left may be most of the file: it is read on in blocks.
+        self._text = PushedBack(self._pending, self._text)
+        self._pending = b""
+        self._ends.restart()
 
     def _text_array(self, values: list[bytes | None], column: int, lines: list[int]) -> pa.Array:
         try:
@@ -357,7 +519,7 @@ class CsvSource:
                     ) from invalid
             raise AssertionError("Arrow and Python disagree on UTF-8") from invalid
 
-    def _check_characters(self, record: bytes, fields: list[bytes | None]) -> None:
+    def _check_characters(self, record: bytes, fields: list[bytes | None], line: int) -> None:
         """Refuse a character with a quote between its bytes: without it, they would be one. COPY looks at the encoding
         before it looks for quotes. Other broken bytes are told by the field that holds them."""
         broken = undecodable(record, "utf-8")
@@ -365,26 +527,26 @@ class CsvSource:
             raise BadRow(
                 f"the bytes {broken.hex(' ')} are not UTF-8",
                 code=CHARACTER_NOT_IN_REPERTOIRE,
-                location=Location(self.name, self._line),
+                location=Location(self.name, line),
                 value=shown(record),
                 hint="Look for a quote inside a character.",
             )
 
-    def _check_width(self, fields: list[bytes | None]) -> None:
-        if len(fields) == len(self.schema):
+    def _check_width(self, fields: list[bytes | None], line: int, columns: Sequence[int]) -> None:
+        if len(fields) == len(columns):
             return
-        location = Location(self.name, self._line)
-        if len(fields) < len(self.schema):
-            missing = self.schema.field(len(fields)).name
+        location = Location(self.name, line)
+        if len(fields) < len(columns):
+            missing = self.schema.field(columns[len(fields)]).name
             raise BadRow(
-                f"missing data for column {missing}: the record has {len(fields)} fields, not {len(self.schema)}",
+                f"missing data for column {missing}: the record has {len(fields)} fields, not {len(columns)}",
                 code=BAD_COPY_FILE_FORMAT,
                 location=location,
                 column=missing,
                 value=_shown(fields),
             )
         raise BadRow(
-            f"extra data after the last column: the record has {len(fields)} fields, not {len(self.schema)}",
+            f"extra data after the last column: the record has {len(fields)} fields, not {len(columns)}",
             code=BAD_COPY_FILE_FORMAT,
             location=location,
             value=_shown(fields),
@@ -456,7 +618,12 @@ def _shown(fields: list[bytes | None]) -> str:
     return shown(b",".join(field or b"" for field in fields))
 
 
-def _byte_dialect(dialect: CsvDialect) -> ByteDialect:
+def byte_dialect(dialect: CsvDialect) -> ByteDialect:
+    """The dialect's characters as bytes.
+
+    Raises:
+        UsageError: they cannot be told apart, or are not one byte each.
+    """
     try:
         codecs.lookup(dialect.encoding)
     except LookupError as error:

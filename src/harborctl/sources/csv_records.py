@@ -219,3 +219,23 @@ def line_ends(text: bytes, start: int = 0, end: int | None = None) -> int:
     if text.find(b"\r", start, end) >= 0:
         count += text.count(b"\r", start, end) - text.count(b"\r\n", start, end)
     return count
+
+
+def field_texts(text: bytes, dialect: ByteDialect) -> list[bytes]:
+    """The fields of one record just as they are written, quotes and all."""
+    special = re.compile(b"[" + re.escape(dialect.delimiter) + re.escape(dialect.quote) + b"]")
+    quoted = _quoted_text(dialect)
+    fields, start, position = [], 0, 0
+    while (match := special.search(text, position)) is not None:
+        position = match.end()
+        if match.group() == dialect.delimiter:
+            fields.append(text[start : match.start()])
+            start = position
+        else:
+            position = cast("re.Match[bytes]", quoted.match(text, position)).end() + 1
+    return [*fields, text[start:]]
+
+
+def without_line_end(text: bytes) -> bytes:
+    """A record without the LF, CRLF or CR behind it."""
+    return text.removesuffix(b"\n").removesuffix(b"\r")

@@ -34,7 +34,7 @@ _FORMATS = {
 }
 
 # Suffix → Arrow's name of the codec. All of them read a file that is several compressed ones, put together.
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
 HASH_BLOCK_BYTES = 1024 * 1024
 
@@ -86,7 +86,7 @@ def _checked(name: str, source_format: SourceFormat | None) -> SourceFile:
         raise SourceError(f"{name} may not be read by this user", code="unreadable_file") from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror}", code="unreadable_file") from error
-    compression = _COMPRESSIONS.get(path.suffix.lower())
+    compression = COMPRESSIONS.get(path.suffix.lower())
     inner = path.with_suffix("") if compression else path
     found = source_format or _FORMATS.get(inner.suffix.lower())
     if found is None:
@@ -180,6 +180,15 @@ class HashingReader:
         self._digest.update(data)
         self.position += len(data)
         return data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The `size` bytes at this place, which go neither into the position nor into the digest."""
+        self._raw.seek(offset)
+        pieces = []
+        while size > 0 and (data := self._raw.read(size)):
+            pieces.append(data)
+            size -= len(data)
+        return b"".join(pieces)
 
     def sha256(self) -> str:
         """Hexadecimal digest of all bytes read so far."""

@@ -6,18 +6,23 @@ A number keeps its digits: 1.10 stays 1.10. Nested values stay JSON; a missing f
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from harborctl.errors import BadRow, SourceError
-from harborctl.model import FileResult, Location
-from harborctl.sources.batch import Batch
-from harborctl.sources.files import HashingReader, SourceFile, open_bytes, open_content
+from harborctl.model import FileResult, Location, SourceFormat
+from harborctl.sources.batch import RAW_COLUMN, REJECT_COLUMNS, Batch, Original
 from harborctl.sources.json_text import Number, json_text
+from harborctl.sources.read_again import Block, Rereadable, by_block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harborctl.sources.batch import Malformed
+    from harborctl.sources.files import SourceFile
 
 BLOCK_BYTES = 512 * 1024
 INVALID_JSON = "22032"
@@ -32,47 +37,65 @@ class JsonLinesSource:
     """
 
     named = True
+    format = SourceFormat.JSONL
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, *, keep: bool = False) -> None:
         self.name = file.name
         self.size = file.path.stat().st_size if file.path else None
-        self._raw = HashingReader(open_bytes(file))
+        self._file = Rereadable(file, keep=keep)
+        self._raw = self._file.raw
         self._rows = 0
+        self._blocks: list[Block] = []
+        self._malformed: Malformed | None = None
         try:
-            self._text = open_content(self._raw, file)
-            self._blocks = self._objects()
-            self._first = next(self._blocks, ([], []))
+            self._stretches = self._read()
+            self._first = next(self._stretches, None)
+            objects = self._parsed(self._first, None) if self._first else []
         except BaseException:
             self.close()
             raise
-        names = dict.fromkeys(name for record in self._first[0] for name in record)
+        names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
         if not names:
             self.close()
             raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
-    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
+    def batches(
+        self,
+        columns: Sequence[int],
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
+        malformed: Malformed | None = None,
+    ) -> Iterator[Batch]:
         """See `Source.batches`."""
+        self._malformed = malformed
         names = [self.schema.field(column).name for column in columns]
-        known = set(self.schema.names)
-        block: tuple[list[dict[str, Any]], list[int]] | None = self._first
+        block = self._first
         while block is not None:
-            objects, lines = block
-            for record, line in zip(objects, lines, strict=True):
-                if not known.issuperset(record):
-                    name = next(name for name in record if name not in known)
-                    raise BadRow(
-                        f"field {name} is new: no object in the first block of the file has it",
-                        code="42703",
-                        location=Location(self.name, line),
-                        column=name,
-                        hint="Let the first object have every field, null where there is no value.",
-                    )
-            arrays = [pa.array([_text(record.get(name)) for record in objects], pa.string()) for name in names]
+            objects = self._parsed(block, frozenset(self.schema.names))
+            arrays = [pa.array([_text(entry.fields.get(name)) for entry in objects], pa.string()) for name in names]
             records = pa.RecordBatch.from_arrays(arrays, names=names)
+            if objects:
+                self._blocks.append(Block(self._rows, block.offset, len(block.text), block.line, plain=False))
+            lines, row_of = [entry.line for entry in objects], partial(int.__add__, self._rows)
             self._rows += len(objects)
-            yield Batch(records, self.name, lines.__getitem__)
-            block = next(self._blocks, None)
+            yield Batch(records, self.name, lines.__getitem__, row_of=row_of)
+            block = next(self._stretches, None)
+
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
+        """See `Source.originals`."""
+        wanted = {}
+        self._malformed = _nobody
+
+        def blocks() -> Iterator[Block]:
+            for block, inside in by_block(self._blocks, rows):
+                wanted[block.offset] = inside
+                yield block
+
+        for block, text in self._file.blocks(blocks()):
+            stretch = _Stretch(text, block.offset, block.first_line)
+            objects = self._parsed(stretch, frozenset(self.schema.names))
+            for row in wanted.pop(block.offset):
+                yield Original(objects[row].line, objects[row].text)
 
     def position(self) -> int:
         """See `Source.position`."""
@@ -84,26 +107,56 @@ class JsonLinesSource:
 
     def close(self) -> None:
         """See `Source.close`."""
-        self._raw.close()
+        self._file.close()
 
-    def _objects(self) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
-        """Objects and their lines, a block at a time. Blank lines are passed over."""
-        pending, line = b"", 1
+    def _read(self) -> Iterator[_Stretch]:
+        """The text in stretches of whole lines."""
+        pending, line, offset = b"", 1, 0
         while True:
-            data = self._text.read(max(BLOCK_BYTES, len(pending)))
+            data = self._file.text.read(max(BLOCK_BYTES, len(pending)))
             pending += data
             cut = pending.rfind(b"\n") + 1 if data else len(pending)
             if cut:
-                objects, lines = [], []
-                for text in pending[:cut].splitlines():
-                    if text.strip():
-                        objects.append(self._object(text, line))
-                        lines.append(line)
-                    line += 1
-                pending = pending[cut:]
-                yield objects, lines
+                text, pending = pending[:cut], pending[cut:]
+                yield _Stretch(text, offset, line)
+                line += len(text.splitlines())
+                offset += cut
             if not data:
                 return
+
+    def _parsed(self, stretch: _Stretch, known: frozenset[str] | None) -> list[_Entry]:
+        """The objects of a stretch. Blank lines are passed over; what is not an object is bad, as is an object with a
+        field that is not `known`. Before it is settled who takes what is bad, it is passed over."""
+        entries: list[_Entry] = []
+        for line, text in enumerate(stretch.text.splitlines(), start=stretch.line):
+            if not text.strip():
+                continue
+            try:
+                entry = self._entry(text, line)
+                if known is not None and (new := next((name for name in entry.fields if name not in known), None)):
+                    raise BadRow(
+                        f"field {new} is new: no object in the first block of the file has it",
+                        code="42703",
+                        location=Location(self.name, line),
+                        column=new,
+                        hint="Let the first object have every field, null where there is no value.",
+                    )
+            except BadRow as error:
+                if known is None:
+                    continue
+                if self._malformed is None:
+                    raise
+                self._malformed(error, self._rows + len(entries), text, splits=False)
+            else:
+                entries.append(entry)
+        return entries
+
+    def _entry(self, text: bytes, line: int) -> _Entry:
+        fields = self._object(text, line)
+        raw = fields.pop(RAW_COLUMN, None)
+        if isinstance(raw, str) and raw:
+            return self._entry(raw.encode(errors="surrogateescape"), line)
+        return _Entry(fields, line, text)
 
     def _object(self, text: bytes, line: int) -> dict[str, Any]:
         try:
@@ -125,7 +178,37 @@ class JsonLinesSource:
         return record
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Whole lines: their text, its place in the file, and the number of the first of them."""
+
+    text: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One object, its line, and its text."""
+
+    fields: dict[str, Any]
+    line: int
+    text: bytes
+
+
+def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+    """Takes what was handed over before."""
+
+
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json_text(value)
+
+
+def without_reject_fields(text: bytes) -> bytes:
+    """An object's text without the fields that a reject file adds."""
+    if b'"_harborctl_' not in text:
+        return text
+    fields = _DECODER.decode(text.decode())
+    return json_text({name: value for name, value in fields.items() if name not in REJECT_COLUMNS}).encode()

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harborctl.errors import BadRow, SourceError
-from harborctl.model import FileResult, Location
-from harborctl.sources.batch import Batch
+from harborctl.model import FileResult, Location, SourceFormat
+from harborctl.sources.batch import Batch, Original
 from harborctl.sources.files import SourceFile, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harborctl.sources.batch import Malformed
 
 # About as many bytes as a CSV block: small batches keep the encoder's buffers small and the socket busy.
 BATCH_ROWS = 8192
@@ -24,6 +26,7 @@ class ParquetSource:
     """A Parquet file. See `Source` for the attributes; lines are 1-based rows."""
 
     named = True
+    format = SourceFormat.PARQUET
 
     def __init__(self, file: SourceFile) -> None:
         if file.path is None:
@@ -43,7 +46,12 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
-    def batches(self, columns: Sequence[int], direct: Sequence[pa.DataType | None] = ()) -> Iterator[Batch]:  # noqa: ARG002
+    def batches(
+        self,
+        columns: Sequence[int],
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
+        malformed: Malformed | None = None,  # noqa: ARG002
+    ) -> Iterator[Batch]:
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]
         reader = self._file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
@@ -61,7 +69,25 @@ class ParquetSource:
                 return
             first_row = self._rows + 1
             self._rows += records.num_rows
-            yield Batch(records.select(names), self.name, partial(int.__add__, first_row))
+            row_of = partial(int.__add__, first_row - 1)
+            yield Batch(records.select(names), self.name, partial(int.__add__, first_row), row_of=row_of)
+
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
+        """See `Source.originals`."""
+        metadata = self._file.metadata
+        group, behind, pieces = 0, 0, iter(())
+        piece, piece_start = None, 0
+        for row in rows:
+            while row >= behind + metadata.row_group(group).num_rows:
+                behind += metadata.row_group(group).num_rows
+                group, piece = group + 1, None
+            if piece is None:
+                pieces = self._file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], use_threads=False)
+                piece, piece_start = next(pieces), behind
+            while row >= piece_start + piece.num_rows:
+                piece_start += piece.num_rows
+                piece = next(pieces)
+            yield Original(row + 1, row=piece.slice(row - piece_start, 1))
 
     def position(self) -> int:
         """See `Source.position`; rows stand in for bytes, since columns are not read in file order."""

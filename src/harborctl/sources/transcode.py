@@ -50,6 +50,15 @@ def shown(text: bytes) -> str:
     return _MARKS.sub(lambda marks: "\\x" + _unmarked(marks).hex(" ").replace(" ", "\\x"), _with_marks(text))
 
 
+def encoded(text: bytes, encoding: str) -> bytes:
+    """Text of a source in the encoding that it had there; what could not be decoded as the bytes that it was."""
+    if codecs.lookup(encoding).name == "utf-8":
+        return text
+    # Of encodings that begin with a mark of the byte order only the plain form is wanted.
+    bare = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(codecs.lookup(encoding).name, encoding)
+    return text.decode("utf-8", "surrogatepass").encode(bare, _UNHANDLER)
+
+
 def _with_marks(text: bytes) -> str:
     with contextlib.suppress(UnicodeDecodeError):
         readable = text.decode("utf-8", "surrogatepass")
@@ -68,5 +77,13 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
     return "".join(chr(_FIRST_MARK + byte) for byte in error.object[error.start : error.end]), error.end
 
 
+def _unmark(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return bytes(ord(mark) & 0xFF for mark in error.object[error.start : error.end]), error.end
+
+
 _HANDLER = "harborctl.mark"
 codecs.register_error(_HANDLER, _mark)
+_UNHANDLER = "harborctl.unmark"
+codecs.register_error(_UNHANDLER, _unmark)

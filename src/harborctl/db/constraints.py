@@ -1,0 +1,112 @@
+"""What a table demands of its rows, as far as a query can look for rows that do not meet it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """What a foreign key points at.
+
+    Attributes:
+        schema, table, columns: the referenced ones.
+        operators: for each column what says that the referenced value equals the referencing one, as SQL writes it.
+        full: MATCH FULL: of several columns none or all are NULL.
+        only: rows of tables that inherit from the referenced one do not count.
+        own: it is the referencing table itself.
+        sure: a query of this user sees the same rows as the server does when it checks.
+    """
+
+    schema: str
+    table: str
+    columns: tuple[str, ...]
+    operators: tuple[str, ...]
+    full: bool
+    only: bool
+    own: bool
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A constraint or unique index.
+
+    Attributes:
+        kind: pg_constraint.contype: `c` check, `f` foreign key, `p` primary key, `u` unique, `x` exclusion; `i` is an
+            index that belongs to none.
+        columns: those that it is on, in its order; not complete where it is on expressions.
+        expression: of a check, as the server writes it.
+        plain: of a unique index: on columns only, for all rows, and NULLs are distinct.
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    expression: str | None
+    plain: bool
+    reference: ForeignKey | None
+
+
+_CONSTRAINTS = text("""
+    WITH demanded AS (
+        SELECT oid, conname AS name, contype::text AS kind, conkey AS key, conbin, conindid, confrelid, confkey,
+               conpfeqop, confmatchtype
+        FROM pg_constraint WHERE conrelid = :oid AND contype IN ('c', 'f', 'p', 'u', 'x')
+      UNION ALL
+        SELECT NULL, class.relname, 'i', index.indkey::int2[], NULL, index.indexrelid, 0, NULL, NULL, NULL
+        FROM pg_index AS index JOIN pg_class AS class ON class.oid = index.indexrelid
+        WHERE index.indrelid = :oid AND index.indisunique
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = index.indexrelid AND conrelid = :oid)
+    )
+    SELECT demanded.name, demanded.kind,
+           ARRAY(SELECT attname::text FROM unnest(demanded.key) WITH ORDINALITY AS part (number, position)
+                 JOIN pg_attribute ON attrelid = :oid AND attnum = part.number AND part.number > 0
+                 ORDER BY part.position) AS columns,
+           pg_get_expr(demanded.conbin, :oid) AS expression,
+           coalesce(index.indpred IS NULL AND index.indexprs IS NULL AND NOT index.indnullsnotdistinct
+                    AND index.indnkeyatts = index.indnatts, false) AS plain,
+           namespace.nspname AS schema, class.relname AS "table",
+           ARRAY(SELECT attname::text FROM unnest(demanded.confkey) WITH ORDINALITY AS part (number, position)
+                 JOIN pg_attribute ON attrelid = demanded.confrelid AND attnum = part.number
+                 ORDER BY part.position) AS referenced,
+           ARRAY(SELECT format('OPERATOR(%I.%s)', place.nspname, operator.oprname)
+                 FROM unnest(demanded.conpfeqop) WITH ORDINALITY AS part (oid, position)
+                 JOIN pg_operator AS operator ON operator.oid = part.oid
+                 JOIN pg_namespace AS place ON place.oid = operator.oprnamespace
+                 WHERE operator.oprname = '=' ORDER BY part.position) AS operators,
+           demanded.confmatchtype = 'f' AS "full", class.relkind = 'r' AS "only", demanded.confrelid = :oid AS own,
+           has_table_privilege(class.oid, 'SELECT') AND has_schema_privilege(namespace.oid, 'USAGE')
+               AND NOT row_security_active(class.oid) AS sure
+    FROM demanded
+    LEFT JOIN pg_index AS index ON index.indexrelid = demanded.conindid AND demanded.kind IN ('p', 'u', 'i')
+    LEFT JOIN pg_class AS class ON class.oid = demanded.confrelid
+    LEFT JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+""")
+
+
+def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:
+    """All constraints and unique indexes of the table."""
+    found = []
+    for row in connection.execute(_CONSTRAINTS, {"oid": oid}):
+        reference = None
+        # A key that is about periods has an operator other than `=`.
+        if row.kind == "f" and len(row.operators) == len(row.columns):
+            reference = ForeignKey(
+                row.schema,
+                row.table,
+                tuple(row.referenced),
+                tuple(row.operators),
+                row.full,
+                row.only,
+                row.own,
+                row.sure,
+            )
+        found.append(Constraint(row.name, row.kind, tuple(row.columns), row.expression, row.plain, reference))
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""Bad rows behind the one that ended a load, so that nobody puts a feed right one error a night.
+
+Only what can be told without storing anything: records that are not of their format, NULLs, values that a column's type
+does not read. The files are read once more for it, for a short while; a pipe cannot be.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from harborctl.errors import BadRow, HarborctlError
+from harborctl.load.encode import CopyFormat
+from harborctl.load.inputs import Inputs
+from harborctl.load.screen import Screen, required
+from harborctl.model import OnError
+from harborctl.sources import open_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+
+    from harborctl.load.plan import Plan
+    from harborctl.load.rejects import Reason
+    from harborctl.model import LoadOptions
+    from harborctl.sources.batch import Batch, Source
+
+MOST_FURTHER = 9
+SECONDS = 2.0
+
+
+def further_bad_rows(
+    engine: Engine, options: LoadOptions, plans: Sequence[Plan], first: BadRow
+) -> tuple[HarborctlError, ...]:
+    """Up to nine bad rows other than `first`, in load order, as far as they are found soon."""
+    if "-" in options.sources or options.rejects.rejecting:
+        return ()
+    search = _Search(first)
+    with suppress(HarborctlError, DBAPIError, OSError), engine.connect() as connection:
+        rejecting = replace(options.rejects, on_error=OnError.REJECT)
+        for source, plan in zip(open_sources(replace(options, rejects=rejecting)), plans, strict=True):
+            try:
+                search.look_through(source, plan, Inputs(connection))
+            finally:
+                source.close()
+    return tuple(search.found[:MOST_FURTHER])
+
+
+class _Search:
+    def __init__(self, first: BadRow) -> None:
+        self._first = first
+        self._end = time.monotonic() + SECONDS
+        self.found: list[HarborctlError] = []
+
+    def look_through(self, source: Source, plan: Plan, inputs: Inputs) -> None:
+        """Look at the rows of one source until there are enough bad ones, or time is up."""
+        batches = source.batches(plan.positions, plan.direct_types, self._malformed)
+        screen = Screen(plan, self._bad, required(plan), encodes=True)
+        for piece in screen.slices(batches):
+            if piece.encoded and piece.encoded.format is CopyFormat.TEXT:
+                for row, reason in sorted(inputs.errors(plan, piece.batch).items()):
+                    self._bad(piece.batch, row, reason)
+            if len(self.found) >= MOST_FURTHER or time.monotonic() > self._end:
+                return
+
+    def _malformed(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None:  # noqa: ARG002
+        self._add(error)
+
+    def _bad(self, batch: Batch, row: int, reason: Reason) -> None:
+        if len(self.found) < MOST_FURTHER:
+            place = batch.location(row)
+            self._add(
+                BadRow(reason.message, code=reason.code, column=reason.column, value=reason.value, location=place)
+            )
+
+    def _add(self, error: HarborctlError) -> None:
+        if error.location != self._first.location:
+            self.found.append(error)

@@ -1,0 +1,367 @@
+"""The reject file: bad rows as they stand in their source, and beside them where they stood and why they are bad.
+
+It is of the source's own format and dialect, so that it can be put right and loaded like the source itself; whoever
+reads it leaves the added columns out. It has a header even where the source has none. A record that could not be told
+into fields stands in the last of the added columns, with its fields empty; a reader takes such a record from there.
+
+The file is written beside its place under another name, brought to disk, and takes its name before the load commits.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harborctl.errors import HarborctlError, UsageError
+from harborctl.load.rejects import Malformation
+from harborctl.load.text_forms import bare, text_form
+from harborctl.model import RejectFormat, RejectReason, SourceFormat
+from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS, REJECT_COLUMNS
+from harborctl.sources.json_lines import without_reject_fields
+from harborctl.sources.transcode import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harborctl.load.rejects import Rejected
+    from harborctl.model import CsvDialect, RejectOptions
+    from harborctl.sources.batch import Source
+
+_SUFFIXES = {
+    SourceFormat.CSV: "csv",
+    SourceFormat.TSV: "tsv",
+    SourceFormat.JSONL: "jsonl",
+    SourceFormat.PARQUET: "parquet",
+    SourceFormat.ARROW: "parquet",
+}
+PIECE_ROWS = 1000
+
+
+class Form(Protocol):
+    """How rejects are written."""
+
+    def begin(self, out: IO[bytes]) -> None:
+        """What comes before the rows."""
+
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
+        """A row of a source with these columns."""
+
+    def end(self) -> None:
+        """What comes behind the rows."""
+
+
+class RejectFile:
+    """Where the rejects of one load go.
+
+    Args:
+        names: of each source the columns, as they are called when rows go by name.
+        stem: what the file is called after, where no name was given.
+    """
+
+    def __init__(
+        self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], names: Sequence[tuple[str, ...]],
+        stem: str,
+    ) -> None:  # fmt: skip
+        self._sources = sources
+        self._names = names
+        self._columns = tuple(dict.fromkeys(name for of_source in names for name in of_source))
+        self._dialect = dialect
+        self._format = _common_format(sources, options)
+        suffix = "csv" if options.format else _SUFFIXES[self._format]
+        self.path = Path(options.file or f"{stem}.rejects.{suffix}")
+        self._as_csv = options.format is RejectFormat.CSV
+        self._force = options.force
+        self._is_there = False
+        self.reasons: dict[tuple[str, str | None], RejectReason] = {}
+        if self.path.exists() and not options.force:
+            raise UsageError(
+                f"the reject file {self.path} is there already",
+                code="reject_file_exists",
+                hint="Load or remove it first, name another with --reject-file, or overwrite it with --force.",
+            )
+        if any(self.path.resolve() == Path(source.name).resolve() for source in sources):
+            raise UsageError(
+                f"{self.path} is a source: its rejects cannot go there", hint="Name another with --reject-file."
+            )
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            raise UsageError(f"{self.path} cannot be a reject file", code="bad_output", hint="Name a file in a folder.")
+
+    def write(self, rejects: Iterable[Rejected], *, raw: bool) -> None:
+        """Write all of them. `raw`: some are malformed. The file has its name afterwards.
+
+        Raises:
+            HarborctlError: it cannot be written.
+        """
+        path = self.path.resolve()
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _told(self.path):
+            try:
+                with temporary.open("wb") as out:
+                    self._write(out, rejects, raw=raw)
+                    out.flush()
+                    os.fsync(out.fileno())
+                if self._force:
+                    temporary.replace(path)
+                else:
+                    _name(temporary, path)
+                self._is_there = True
+            except BaseException:
+                with suppress(OSError):  # never hides why we are here
+                    temporary.unlink()
+                raise
+
+    def tally(self, rejects: Iterable[Rejected]) -> Iterator[Rejected]:
+        """The same, counted by their reasons."""
+        for rejected in rejects:
+            reason = rejected.reason
+            key = (reason.code, reason.column)
+            known = self.reasons.get(key)
+            if known is None:
+                name = self._sources[rejected.source].name
+                known = RejectReason(reason.code, reason.column, 0, reason.message, name, rejected.line, reason.value)
+            self.reasons[key] = replace(known, count=known.count + 1)
+            yield rejected
+
+    def remove(self) -> None:
+        """Take the file away again: the load that it is about did not happen."""
+        if self._is_there:
+            with suppress(OSError):
+                self.path.unlink()
+            self._is_there = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been written."""
+        return self._is_there
+
+    def _write(self, out: IO[bytes], rejects: Iterable[Rejected], *, raw: bool) -> None:
+        form = self._form(raw=raw)
+        form.begin(out)
+        for rejected in self.tally(rejects):
+            reason = rejected.reason
+            name = self._sources[rejected.source].name
+            told = (name, rejected.line, reason.column, reason.value, reason.code, reason.message)
+            form.add(rejected, self._names[rejected.source], told)
+        form.end()
+
+    def _form(self, *, raw: bool) -> Form:
+        if self._format in (SourceFormat.PARQUET, SourceFormat.ARROW):
+            schema = pa.unify_schemas([_own_schema(source) for source in self._sources], promote_options="permissive")
+            return _AsValues(schema) if self._as_csv else _AsParquet(schema)
+        if self._format is SourceFormat.JSONL:
+            return _AsJson()
+        dialect = self._dialect
+        if self._format is SourceFormat.TSV and dialect.delimiter == ",":
+            dialect = replace(dialect, delimiter="\t")
+        return _AsCsv(dialect, self._columns, raw=raw)
+
+
+def _common_format(sources: Sequence[Source], options: RejectOptions) -> SourceFormat:
+    formats = [source.format for source in sources]
+    columnar = {SourceFormat.PARQUET, SourceFormat.ARROW}
+    if len({SourceFormat.PARQUET if found in columnar else found for found in formats}) > 1:
+        raise UsageError(
+            "sources of several formats do not go into one reject file",
+            code="formats_differ",
+            hint="Load them one by one.",
+        )
+    if formats[0] is SourceFormat.JSONL and options.format is RejectFormat.CSV:
+        raise UsageError(
+            "--reject-format csv is for Parquet and Arrow: rejected lines of JSON stay JSON", code="reject_format"
+        )
+    return formats[0]
+
+
+def _own_schema(source: Source) -> pa.Schema:
+    return pa.schema([field for field in source.schema if field.name not in REJECT_COLUMNS])
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give the file its name, unless another has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise UsageError(
+            f"the reject file {path.name} is there already",
+            code="reject_file_exists",
+            hint="Overwrite it with --force.",
+        ) from error
+    except OSError:  # a file system without links
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HarborctlError(
+            f"cannot write the reject file {path}: {error.strerror}",
+            code="cannot_write",
+            hint="Check space and permissions, or name another with --reject-file. Nothing was committed.",
+        ) from error
+
+
+class _AsCsv:
+    """In the source's dialect and encoding, the record's own text as it was."""
+
+    def __init__(self, dialect: CsvDialect, columns: tuple[str, ...], *, raw: bool) -> None:
+        self._dialect = dialect
+        self._columns = columns
+        self._raw = raw
+
+    def begin(self, out: IO[bytes]) -> None:
+        self._out = out
+        # A mark of the byte order belongs before the first character only.
+        self._encoder = codecs.getincrementalencoder(self._dialect.encoding)("backslashreplace")
+        self._write(self._joined([*self._columns, *REASON_COLUMNS, *([RAW_COLUMN] if self._raw else [])]) + "\n")
+
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
+        original = rejected.original
+        delimiter, told = self._dialect.delimiter, self._joined(reason)
+        if isinstance(original, Malformation) and not original.splits:
+            self._write(delimiter * len(self._columns) + told + delimiter)
+            self._write(encoded(self._quoted(original.text), self._dialect.encoding))
+        else:
+            text = original.text
+            if names != self._columns:
+                fields = dict(zip(names, self._split(text), strict=True))
+                text = delimiter.encode().join(fields.get(name, b"") for name in self._columns)
+            self._write(encoded(text, self._dialect.encoding))
+            self._write(delimiter + told + (delimiter if self._raw else ""))
+        self._out.write(encoded(b"\n", self._dialect.encoding))
+
+    def end(self) -> None: ...
+
+    def _write(self, text: str | bytes) -> None:
+        self._out.write(text if isinstance(text, bytes) else self._encoder.encode(text))
+
+    def _split(self, text: bytes) -> list[bytes]:
+        from harborctl.sources.csv import byte_dialect
+        from harborctl.sources.csv_records import field_texts
+
+        return field_texts(text, byte_dialect(self._dialect))
+
+    def _joined(self, fields: Iterable[str | int | None]) -> str:
+        return self._dialect.delimiter.join(self._field(field) for field in fields)
+
+    def _field(self, field: str | int | None) -> str:
+        if field is None:
+            return ""
+        text = str(field)
+        special = {self._dialect.delimiter, self._dialect.quote, "\n", "\r"}
+        return self._quoted(text.encode(errors="backslashreplace")).decode() if special & set(text) else text
+
+    def _quoted(self, text: bytes) -> bytes:
+        quote = self._dialect.quote.encode()
+        escape = (self._dialect.escape or self._dialect.quote).encode()
+        if escape != quote:
+            text = text.replace(escape, escape + escape)
+        return quote + text.replace(quote, escape + quote) + quote
+
+
+class _AsJson:
+    """An object a line: the one that was there, with the reason in fields of its own."""
+
+    def begin(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
+        told = json.dumps(dict(zip(REASON_COLUMNS, reason, strict=True)), ensure_ascii=False).encode(
+            errors="backslashreplace"
+        )
+        original = rejected.original
+        if isinstance(original, Malformation):
+            raw = json.dumps(original.text.decode(errors="backslashreplace"), ensure_ascii=False).encode()
+            self._out.write(told[:-1] + b', "' + RAW_COLUMN.encode() + b'": ' + raw + b"}\n")
+            return
+        text = without_reject_fields(original.text).strip()
+        own = text[:-1].rstrip()
+        self._out.write(own + (b"" if own.endswith(b"{") else b", ") + told[1:] + b"\n")
+
+    def end(self) -> None: ...
+
+
+class _Columnar:
+    """Rows of typed values, put together to tables."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        own = [pa.field(name, pa.int64() if name.endswith("_line") else pa.string()) for name in REASON_COLUMNS]
+        self._own = schema
+        self._schema = pa.schema([*schema, *own])
+        self._rows: list[pa.RecordBatch] = []
+        self._reasons: list[Sequence[str | int | None]] = []
+
+    def begin(self, out: IO[bytes]) -> None:
+        raise NotImplementedError
+
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
+        if isinstance(rejected.original, Malformation) or rejected.original.row is None:
+            raise AssertionError("a file of typed values has no malformed records")
+        self._rows.append(rejected.original.row)
+        self._reasons.append(reason)
+        if len(self._rows) == PIECE_ROWS:
+            self.write(self._table())
+
+    def end(self) -> None:
+        if self._rows:
+            self.write(self._table())
+
+    def write(self, table: pa.Table) -> None:
+        raise NotImplementedError
+
+    def _table(self) -> pa.Table:
+        rows = [pa.table(row).select([n for n in row.schema.names if n not in REJECT_COLUMNS]) for row in self._rows]
+        own = pa.concat_tables(rows, promote_options="permissive")
+        columns = [
+            own.column(field.name).cast(field.type)
+            if field.name in own.schema.names
+            else pa.nulls(len(own), field.type)
+            for field in self._own
+        ]
+        reasons = [list(column) for column in zip(*self._reasons, strict=True)]
+        added = [pa.array(c, f.type) for c, f in zip(reasons, list(self._schema)[len(self._own) :], strict=True)]
+        self._rows, self._reasons = [], []
+        return pa.table([*columns, *added], schema=self._schema)
+
+
+class _AsParquet(_Columnar):
+    """Parquet, the values as they were."""
+
+    def begin(self, out: IO[bytes]) -> None:
+        self._writer = pq.ParquetWriter(out, self._schema)
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+
+    def end(self) -> None:
+        super().end()
+        self._writer.close()
+
+
+class _AsValues(_Columnar):
+    """CSV in COPY's dialect, each value in PostgreSQL's input syntax."""
+
+    def begin(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._write([self._schema.names])
+
+    def write(self, table: pa.Table) -> None:
+        columns = [text_form(bare(column.combine_chunks())).to_pylist() for column in table.columns]
+        self._write(zip(*columns, strict=True))
+
+    def _write(self, rows: Iterable[Iterable[str | None]]) -> None:
+        for row in rows:
+            # NULL is empty, the empty text is quoted.
+            fields = ["" if field is None else '"' + field.replace('"', '""') + '"' for field in row]
+            self._out.write((",".join(fields) + "\n").encode(errors="backslashreplace"))

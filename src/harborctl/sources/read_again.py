@@ -1,0 +1,156 @@
+"""What a text source keeps while it is read, so that single records of it can be read again as they stand there."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from harborctl.errors import SourceError
+from harborctl.sources.files import HashingReader, open_bytes, open_content
+from harborctl.sources.transcode import Utf8Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from harborctl.sources.files import ByteStream, SourceFile
+
+# Standard input that is longer goes to a temporary file: a pipe cannot be read twice.
+KEPT_IN_MEMORY = 1024 * 1024
+
+SKIPPED_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of the text that became one batch.
+
+    Attributes:
+        first_row: rows of the source before it.
+        offset, length: its place in the text, in bytes of UTF-8.
+        first_line: the physical line at which it starts.
+        plain: every line of it is a row, and every row one line.
+    """
+
+    first_row: int
+    offset: int
+    length: int
+    first_line: int
+    plain: bool
+
+
+class PushedBack:
+    """A stream with bytes before it that have been read too far."""
+
+    def __init__(self, data: bytes, rest: ByteStream) -> None:
+        self._data = memoryview(data)
+        self._rest = rest
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+        if not len(self._data):
+            return self._rest.read(size)
+        taken, self._data = self._data[:size], self._data[size:]
+        return bytes(taken)
+
+
+class _Kept:
+    """Standard input, of which everything that is read is kept."""
+
+    def __init__(self, raw: BinaryIO, kept: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        self._raw = raw
+        self._kept = kept
+
+    def read(self, size: int) -> bytes:
+        data = self._raw.read(size)
+        self._kept.write(data)
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class Rereadable:
+    """The text of a source: read once from the first byte to the last, then in blocks, front to back."""
+
+    def __init__(self, file: SourceFile, encoding: str | None = None, *, keep: bool = False) -> None:
+        self._file = file
+        self._encoding = encoding
+        self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
+        raw: BinaryIO = open_bytes(file)
+        if file.path is None and keep:
+            self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115  # closed by close()
+            raw = _Kept(raw, self._kept)  # type: ignore[assignment]  # HashingReader only reads and closes
+        self.raw = HashingReader(raw)
+        self._state = self._now()
+        self.text = self._decoded(self.raw)
+
+    def blocks(self, wanted: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
+        """The text of these blocks, which rise.
+
+        Raises:
+            SourceError: the file has changed since.
+        """
+        if self._now() != self._state:
+            raise SourceError(
+                f"{self._file.name} has changed while it was loaded: its bad rows cannot be read again",
+                code="source_changed",
+                hint="Load a file that nobody writes to.",
+            )
+        if self._kept is not None:
+            self._kept.seek(0)
+            raw = HashingReader(self._kept)  # type: ignore[arg-type]  # likewise
+        else:
+            raw = HashingReader(open_bytes(self._file))
+        try:
+            # Bytes of the text are bytes of the file unless something is decoded on the way.
+            seekable = self._encoding is None and self._file.compression is None and self._kept is None
+            stream, position = (None if seekable else self._decoded(raw)), 0
+            left = b""
+            for block in wanted:
+                if stream is None:
+                    yield block, raw.read_at(block.offset, block.length)
+                    continue
+                pieces, needed = [left], block.offset + block.length - position - len(left)
+                while needed > 0 and (data := stream.read(SKIPPED_BYTES)):
+                    pieces.append(data)
+                    needed -= len(data)
+                    while len(pieces) > 1 and position + len(pieces[0]) <= block.offset:
+                        position += len(pieces.pop(0))
+                text = b"".join(pieces)
+                start = block.offset - position
+                left, position = text[start + block.length :], block.offset + block.length
+                yield block, text[start : start + block.length]
+        finally:
+            raw.close()
+
+    def close(self) -> None:
+        """Release the file and what was kept of it."""
+        self.raw.close()
+        if self._kept is not None:
+            self._kept.close()
+
+    def _decoded(self, raw: HashingReader) -> ByteStream:
+        text = open_content(raw, self._file)
+        return text if self._encoding is None else Utf8Reader(text, self._encoding)
+
+    def _now(self) -> tuple[int, ...] | None:
+        if self._file.path is None:
+            return None
+        state = self._file.path.stat()
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def by_block(blocks: list[Block], rows: Iterable[int]) -> Iterator[tuple[Block, list[int]]]:
+    """The blocks that hold these rows, which rise, and the numbers of the rows within each block."""
+    position, found, inside = 0, None, list[int]()
+    for row in rows:
+        while position + 1 < len(blocks) and blocks[position + 1].first_row <= row:
+            position += 1
+        if found is not blocks[position]:
+            if found is not None:
+                yield found, inside
+            found, inside = blocks[position], []
+        inside.append(row - found.first_row)
+    if found is not None:
+        yield found, inside
