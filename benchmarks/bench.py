@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +33,8 @@ HERE = Path(__file__).parent
 DATA = HERE / "data"
 RESULT = HERE / "RESULT.md"
 HARBORCTL = Path(sys.executable).with_name("harborctl")
+
+COMMITTED_WITH_REJECTS = 4
 
 # What a server for loading is set to; everything else is PostgreSQL's default.
 SETTINGS = {"max_wal_size": "4GB", "autovacuum": "off"}
@@ -70,6 +73,8 @@ class Case:
         goal: the ratio to reach.
         prepare: brings the table to where harborctl finds it; `\\copy` always finds it empty.
         query: what both write out, where it is not a load.
+        base: harborctl's arguments that it is measured by, where that is not `\\copy`; it finds the table prepared, too.
+        spoil: is run before harborctl's run, but not before the base's.
         scaled: whether memory is also measured at other scales.
     """
 
@@ -79,6 +84,8 @@ class Case:
     goal: float | None
     prepare: str | None = None
     query: str | None = None
+    base: tuple[str, ...] | None = None
+    spoil: str | None = None
     scaled: bool = False
 
 
@@ -129,6 +136,18 @@ def data(scale: str, suffix: str, table: str) -> Path:
     return path
 
 
+def spoiled(path: Path) -> Path:
+    """The same file with a thousand rows, spread evenly, whose second field is no number; made on first use."""
+    bad = path.with_name(f"spoiled_{path.name}")
+    if not bad.exists():
+        with path.open("rb") as lines:
+            every = sum(1 for _ in lines) // 1000
+        with path.open("rb") as lines, bad.open("wb") as out:
+            for number, line in enumerate(lines):
+                out.write(line if number % every or not number else re.sub(rb",\d+", b",oops", line, count=1))
+    return bad
+
+
 def psql(url: str, command: str) -> list[str]:
     """psql carrying out one command."""
     return [find_psql() or "psql", "-q", "-X", url, "-c", command]
@@ -139,8 +158,10 @@ def copy_into(table: str, path: Path) -> str:
     return f"\\copy {table} from '{path}' (format csv, header)"
 
 
-def their_command(url: str, scale: str, case: Case) -> list[str]:
-    """The `\\copy` that a case is measured by."""
+def their_command(url: str, scale: str, case: Case, folder: Path) -> list[str]:
+    """What a case is measured by."""
+    if case.base:
+        return our_command(url, scale, replace(case, arguments=case.base), folder)
     if case.query:
         return psql(url, f"\\copy ({case.query}) to '/dev/null' (format csv, header)")
     return psql(url, copy_into(case.table, data(scale, "csv", case.table)))
@@ -156,6 +177,8 @@ def our_command(url: str, scale: str, case: Case, folder: Path) -> list[str]:
             return str(report)
         if argument == "{out}":
             return str(folder / "out")
+        if argument == "{spoiled.csv}":
+            return str(spoiled(data(scale, "csv", case.table)))
         return str(data(scale, *reversed(argument[1:-1].split(".")))) if argument.startswith("{") else argument
 
     ledger = ["--no-ledger"] if case.arguments[0] == "load" else []
@@ -168,19 +191,40 @@ CHANGED_ROWS = """INSERT INTO orders SELECT o_orderkey, o_custkey, o_orderstatus
     o_totalprice + CASE WHEN o_orderkey % 10 = 7 THEN 1 ELSE 0 END, o_orderdate, o_orderpriority, o_clerk,
     o_shippriority, o_comment FROM orders_before"""
 
+PARENTS = """DROP TABLE IF EXISTS parents CASCADE; CREATE TABLE parents (key bigint PRIMARY KEY);
+    INSERT INTO parents SELECT o_orderkey FROM orders_before; ANALYZE parents;
+    ALTER TABLE orders ADD FOREIGN KEY (o_orderkey) REFERENCES parents"""
+ORPHANS = """DELETE FROM parents WHERE key IN (
+    SELECT key FROM (SELECT key, row_number() OVER (ORDER BY key) AS number FROM parents) AS p WHERE number % 1500 = 0)"""
+
 QUERY = """SELECT n, n % 1000 AS part, n * 0.01 AS price, 'item ' || n AS name, date '2020-01-01' + n % 2000 AS day
     FROM generate_series(1, 10000000) AS n""".replace("\n", "")
 
-UPSERT = ("load", "{orders.csv}", "-t", "orders", "--mode", "upsert")
+LINEITEM = ("load", "{lineitem.csv}", "-t", "lineitem")
+SPOILED = ("load", "{spoiled.csv}", "-t", "lineitem")
+REJECT = ("--on-error", "reject", "--reject-file", "{out}")
+ORDERS = ("load", "{orders.csv}", "-t", "orders")
+UPSERT = (*ORDERS, "--mode", "upsert")
 REPORT = ("report", "{query}", "--timeout", "0", "-o", "{out}", "--format")
 CASES = (
-    Case("lineitem, CSV", "lineitem", ("load", "{lineitem.csv}", "-t", "lineitem"), 0.80, scaled=True),
+    Case("lineitem, CSV", "lineitem", LINEITEM, 0.80, scaled=True),
     Case("lineitem, Parquet", "lineitem", ("load", "{lineitem.parquet}", "-t", "lineitem"), 0.78, scaled=True),
-    Case("orders with primary key, CSV", "orders", ("load", "{orders.csv}", "-t", "orders"), 1.0),
+    Case("orders with primary key, CSV", "orders", ORDERS, 1.0),
     Case("orders with primary key, Parquet", "orders", ("load", "{orders.parquet}", "-t", "orders"), None),
     Case("orders, upsert, nothing changed", "orders", UPSERT, 1.25, prepare=SAME_ROWS),
     Case("orders, upsert, 10 % changed", "orders", UPSERT, 1.6, prepare=CHANGED_ROWS),
     Case("orders, upsert into an empty table", "orders", UPSERT, 2.0),
+    Case("lineitem, reject, none bad", "lineitem", (*LINEITEM, *REJECT), 1.15, base=LINEITEM),
+    Case("lineitem, reject, 1 000 bad numbers", "lineitem", (*SPOILED, *REJECT), 1.5, base=LINEITEM),
+    Case(
+        "orders, reject, 1 000 without parent",
+        "orders",
+        (*ORDERS, *REJECT),
+        3.0,
+        prepare=PARENTS,
+        base=ORDERS,
+        spoil=ORPHANS,
+    ),
     Case("report of 10 M rows to CSV", "orders", (*REPORT, "csv"), 2.0, query=QUERY),
     Case("report of 10 M rows to Parquet", "orders", (*REPORT, "parquet"), 2.0, query=QUERY),
 )
@@ -188,18 +232,22 @@ CASES = (
 
 def measure(url: str, scale: str, runs: int, only: list[str]) -> Iterator[str]:
     """The table of times, line by line."""
-    yield "| what | `\\copy` s | harborctl s | ratio | goal | rows/s | client CPU s | peak MB |"
+    yield "| what | base s | harborctl s | ratio | goal | rows/s | client CPU s | peak MB |"
     yield "|---|---|---|---|---|---|---|---|"
     for case in CASES:
         if only and not any(word in case.name for word in only):
             continue
         theirs, ours = Measured(), Measured()
         for _ in range(runs):
-            with fresh(url, case.table):
-                run(their_command(url, scale, case), theirs)
+            with fresh(url, case.table) as connection, TemporaryDirectory() as folder:
+                if case.prepare and case.base:
+                    prepare(connection, url, scale, case.prepare)
+                run(their_command(url, scale, case, Path(folder)), theirs)
             with fresh(url, case.table) as connection, TemporaryDirectory() as folder:
                 if case.prepare:
                     prepare(connection, url, scale, case.prepare)
+                if case.spoil:
+                    connection.execute(case.spoil.encode())
                 run(our_command(url, scale, case, Path(folder)), ours)
                 rows = 10_000_000 if case.query else count_of(connection, case.table)
         base, wall = statistics.median(theirs.wall), statistics.median(ours.wall)
@@ -261,7 +309,7 @@ def run(command: list[str], measured: Measured) -> None:
     _, status, usage = os.wait4(process.pid, 0)
     measured.wall.append(time.perf_counter() - start)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in {0, COMMITTED_WITH_REJECTS}:
         raise SystemExit(f"{command} ended with {process.returncode}")
     measured.processor.append(usage.ru_utime + usage.ru_stime)
     measured.memory = max(measured.memory, usage.ru_maxrss / 1024)
@@ -274,7 +322,8 @@ def heading(url: str, options: argparse.Namespace) -> Iterator[str]:
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
     yield f"TPC-H at scale {options.scale}; medians of {options.runs} runs in turn; whole processes, start-up included."
     yield f"PostgreSQL {version} ({settings}), Python {platform.python_version()}, {os.cpu_count()} cores,"
-    yield "client and server on one machine."
+    yield "client and server on one machine. The base is `psql \\copy` of the same rows; with rejects it is harborctl's load of"
+    yield "sound rows with --on-error abort."
     yield ""
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import psycopg
 import pytest
 import sqlalchemy
+from hypothesis import settings
 from psycopg import sql
 
 from harborctl.db.embedded import Server
@@ -51,6 +52,10 @@ class Harborctl(Protocol):
         stdin: str | None = None,
     ) -> Run: ...
 
+
+# Every day the same examples; a long run, which a variable of tests/load/sizes.py asks for, finds others.
+settings.register_profile("daily", derandomize=not any("EXAMPLES" in name for name in os.environ), print_blob=True)
+settings.load_profile("daily")
 
 # No setting of the caller's reaches a test, except which server to take, and how large a test is (load/sizes.py). They
 # stay in the environment: each process of pytest-xdist reads them anew.

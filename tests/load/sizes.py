@@ -7,7 +7,7 @@ import os
 ROWS = int(os.environ.get("HARBORCTL_TEST_ROWS", "20000"))
 ROUNDS = int(os.environ.get("HARBORCTL_TEST_ROUNDS", "3"))
 EXAMPLES = int(os.environ.get("HARBORCTL_TEST_EXAMPLES", "40"))
-# Of these, the short form is the same in each run; the long form has the seed that --hypothesis-seed says.
+# Examples of the oracle; 0 for the short form.
 ORACLE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_ORACLE_EXAMPLES", "0"))
 # The longest field.
 FIELD_BYTES = int(os.environ.get("HARBORCTL_TEST_FIELD_MEGABYTES", "20")) * 10**6

@@ -341,7 +341,6 @@ def _without_last_line_end(data: bytes, codec: str) -> bytes:
 
 @settings(
     max_examples=ORACLE_EXAMPLES or 80,
-    derandomize=not ORACLE_EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

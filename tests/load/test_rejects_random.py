@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ TABLE = (
 
 @pytest.fixture(scope="module")
 def url(server_url: str, template_database: str) -> Iterator[str]:
-    with made_database(server_url, "harborctl_rejects", template=template_database) as url:
+    with made_database(server_url, f"harborctl_rejects_{os.getpid()}", template=template_database) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(TABLE)
         yield url

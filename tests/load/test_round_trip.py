@@ -676,7 +676,6 @@ def exact(value: Any) -> str | None:
 
 @settings(
     max_examples=ORACLE_EXAMPLES or 20,
-    derandomize=not ORACLE_EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

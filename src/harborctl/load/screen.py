@@ -79,6 +79,8 @@ class Screen:
             return
         try:
             encoded = self._encoder.as_binary(batch) if self._encoder.has_binary else self._encoder.as_text(batch)
+            if not self._encodes:
+                self._encoder.as_text(batch)  # so the values will travel, and text may hold what binary does not mind
         except BadRow:
             encoded = None
         if encoded is None:
