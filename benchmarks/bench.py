@@ -73,7 +73,7 @@ class Case:
         goal: the ratio to reach.
         prepare: brings the table to where harborctl finds it; `\\copy` always finds it empty.
         query: what both write out, where it is not a load.
-        base: harborctl's arguments that it is measured by, where that is not `\\copy`; it finds the table prepared, too.
+        base: harborctl's arguments that it is measured by, where that is not `\\copy`; it finds what is prepared.
         spoil: is run before harborctl's run, but not before the base's.
         scaled: whether memory is also measured at other scales.
     """
@@ -195,7 +195,7 @@ PARENTS = """DROP TABLE IF EXISTS parents CASCADE; CREATE TABLE parents (key big
     INSERT INTO parents SELECT o_orderkey FROM orders_before; ANALYZE parents;
     ALTER TABLE orders ADD FOREIGN KEY (o_orderkey) REFERENCES parents"""
 ORPHANS = """DELETE FROM parents WHERE key IN (
-    SELECT key FROM (SELECT key, row_number() OVER (ORDER BY key) AS number FROM parents) AS p WHERE number % 1500 = 0)"""
+    SELECT key FROM (SELECT key, row_number() OVER (ORDER BY key) AS n FROM parents) AS p WHERE n % 1500 = 0)"""
 
 QUERY = """SELECT n, n % 1000 AS part, n * 0.01 AS price, 'item ' || n AS name, date '2020-01-01' + n % 2000 AS day
     FROM generate_series(1, 10000000) AS n""".replace("\n", "")
@@ -322,8 +322,8 @@ def heading(url: str, options: argparse.Namespace) -> Iterator[str]:
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
     yield f"TPC-H at scale {options.scale}; medians of {options.runs} runs in turn; whole processes, start-up included."
     yield f"PostgreSQL {version} ({settings}), Python {platform.python_version()}, {os.cpu_count()} cores,"
-    yield "client and server on one machine. The base is `psql \\copy` of the same rows; with rejects it is harborctl's load of"
-    yield "sound rows with --on-error abort."
+    yield "client and server on one machine. The base is `psql \\copy` of the same rows; with rejects it is harborctl's"
+    yield "own load of sound rows with --on-error abort."
     yield ""
 
 
