@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
 
 from harborctl.errors import BadRow
 from harborctl.load.convert import NotPlain, Unstorable
@@ -17,7 +18,7 @@ from harborctl.load.encode import CHARACTER_NOT_IN_REPERTOIRE, Encoded, Encoder
 from harborctl.load.pieces import stretch, without
 from harborctl.load.rejects import Reason
 from harborctl.load.text_forms import is_binary, is_text
-from harborctl.load.text_rules import held
+from harborctl.load.text_rules import held, numeral_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Batch
 
 NOT_NULL_VIOLATION = "23502"
+INVALID_TEXT_REPRESENTATION = "22P02"
 
 # Rows in doubt go on their own, one attempt each, so that the others need not wait for them. Where a batch has more of
 # them, it goes as a whole: then the column is likely one that Arrow cannot read at all.
@@ -140,6 +142,7 @@ class Screen:
 
             batch = self._without(batch, unstorable)
         batch = self._without(batch, _nuls)
+        batch = self._without(batch, lambda planned, array: _unreadable(planned, array) if planned in refusing else ())
         if not batch.records.num_rows:
             return
         doubtful = self._doubtful(batch, refusing) if self._encoder.has_binary else None
@@ -204,6 +207,17 @@ def _is_plain(array: pa.Array, way: Callable[[pa.Array], pa.Array]) -> bool:
     except (NotPlain, Unstorable):
         return False
     return True
+
+
+def _unreadable(planned: PlannedColumn, array: pa.Array) -> Iterator[tuple[int, Reason]]:
+    """The rows that no PostgreSQL reads as the number which the column takes."""
+    numeral = numeral_of(planned.target)
+    if numeral is None or not types.is_string(array.type):
+        return
+    for row in _where(pc.invert(pc.match_substring_regex(array, numeral.pattern))):
+        value = array[row].as_py()
+        message = f'invalid input syntax for type {numeral.type}: "{value}"'
+        yield row, Reason(INVALID_TEXT_REPRESENTATION, message, value=value)
 
 
 def _nuls(planned: PlannedColumn, array: pa.Array) -> Iterator[tuple[int, Reason]]:

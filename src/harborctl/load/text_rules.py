@@ -135,6 +135,32 @@ def _decimals(array: pa.Array, arrow: pa.DataType) -> pa.Array:
     return _cast(array, arrow)
 
 
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """A type by its name in the server's messages, and what any text looks like that some version of it reads."""
+
+    type: str
+    pattern: str
+
+
+# From version 16 on it also takes 0x1F, 0o17, 0b11 and 1_000.
+_SPACE = r"[\s\v]*"
+_DIGITS = "[-+0-9a-fA-FxXoO_.]+"
+_INTEGER = f"^{_SPACE}{_DIGITS}{_SPACE}$"
+_NUMERIC = f"^{_SPACE}({_DIGITS}|[-+]?[iI][a-zA-Z]+|[nN][aA][nN]){_SPACE}$"
+_NUMERALS = {
+    "int2": Numeral("smallint", _INTEGER),
+    "int4": Numeral("integer", _INTEGER),
+    "int8": Numeral("bigint", _INTEGER),
+    "numeric": Numeral("numeric", _NUMERIC),
+}
+
+
+def numeral_of(column: TargetColumn) -> Numeral | None:
+    """What the column takes, if it is a number whose text is told from others by its looks."""
+    return _NUMERALS.get(column.base)
+
+
 # -- booleans
 
 

@@ -46,6 +46,12 @@ BLOCK_BYTES = 512 * 1024
 # A record that does not end is read on in pieces as large as what there is of it, but for the memory not larger.
 READ_BYTES = 32 * 1024 * 1024
 
+# 0001-01-01 in days from 1970: the year 0 is 1 BC to Arrow, and an error to PostgreSQL.
+YEAR_ONE_DAYS = -719162
+
+# So often one block is looked through for a letter.
+MOST_LETTERS = 10_000
+
 # PostgreSQL refuses a COPY line of 1 GiB and over (MaxAllocSize); a record that never ends must not eat the memory.
 MAX_RECORD_BYTES = 1024 * 1024 * 1024 - 1
 
@@ -305,22 +311,20 @@ class CsvSource:
                 batch = self._arrow_batch(text, columns, ignore_empty_lines=False)
             except pa.ArrowInvalid:
                 return None
-        if len(self.schema) > 1 and _may_have_empty_rows(batch):
-            return None
-        if has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns):
-            return None
-        return batch
+        is_doubtful = (
+            (len(self.schema) > 1 and _may_have_empty_rows(batch))
+            or any(types.is_date(column.type) and _has_year_zero(column) for column in batch.columns)
+            or (has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns))
+        )
+        return None if is_doubtful else batch
 
     def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
         """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
 
-        Elsewhere it takes more: decimals like 1e+-1, integers like 0xFFFFFFFF (for -1), and days of the year 0.
+        Elsewhere it takes more: decimals like 1e+-1, integers like 0xFFFFFFFF (for -1). Days of the year 0 are found
+        once they are read.
         """
-        doubtful = [
-            (b"+" in text, types.is_decimal),
-            (b"0x" in text or b"0X" in text, types.is_integer),
-            (b"0000-" in text, types.is_date),
-        ]
+        doubtful = [(b"+" in text, types.is_decimal), (_may_hold_hexadecimals(text), types.is_integer)]
         refused = [is_kind for is_doubtful, is_kind in doubtful if is_doubtful]
         if not refused:
             return self._direct
@@ -577,6 +581,26 @@ def _holds_any(array: pa.Array, characters: tuple[bytes, ...]) -> bool:
         return False
     text = data.to_pybytes()
     return any(character in text for character in characters)
+
+
+def _may_hold_hexadecimals(text: bytes) -> bool:
+    """Whether 0x or 0X may be in the text. To look for one letter takes a tenth of the time of looking for two."""
+    for letter in (b"x", b"X"):
+        place = -1
+        for _ in range(MOST_LETTERS):
+            place = text.find(letter, place + 1)
+            if place < 0:
+                break
+            if text[place - 1 : place] == b"0":
+                return True
+        else:
+            return True
+    return False
+
+
+def _has_year_zero(days: pa.Array) -> bool:
+    first = pc.min(days.view(pa.int32())).as_py()
+    return first is not None and first < YEAR_ONE_DAYS
 
 
 def _may_have_empty_rows(batch: pa.RecordBatch) -> bool:
