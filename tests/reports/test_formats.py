@@ -215,6 +215,25 @@ def test_parquet_in_several_groups(engine: Engine, monkeypatch: pytest.MonkeyPat
     assert found["t"].null_count == 10_000
 
 
+def test_parquet_of_numbers_that_need_more_digits_later(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block needs more than those before it; what has been written is kept, digit by digit."""
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
+    monkeypatch.setattr("harborctl.db.export.BLOCK_BYTES", 10_000)
+    sql = """
+        SELECT i, CASE WHEN i > 4000 THEN i * 10::numeric ^ 40 WHEN i > 2000 THEN i + 0.25 WHEN i > 50 THEN i + 0.5
+                       WHEN i > 5 THEN i END::numeric AS n,
+               CASE WHEN i > 3000 THEN ARRAY[i + 0.125, NULL] WHEN i > 9 THEN ARRAY[i, -i]::numeric[] END AS l
+        FROM generate_series(1, 5000) AS i"""
+    found = table(written(engine, sql, Format.PARQUET))
+    assert found.schema.field("n").type == pa.decimal256(76, 2)
+    assert found.schema.field("l").type.value_type == pa.decimal128(38, 3)
+    assert found["i"].to_pylist() == list(range(1, 5001))
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(sql).all()
+    assert found["n"].to_pylist() == [row.n for row in rows]
+    assert found["l"].to_pylist() == [row.l for row in rows]
+
+
 def test_parquet_of_nothing(engine: Engine) -> None:
     found = table(written(engine, "SELECT 1 AS a, 1.5 AS b, ARRAY[1] AS c WHERE false", Format.PARQUET))
     assert (found.num_rows, found.column_names) == (0, ["a", "b", "c"])
