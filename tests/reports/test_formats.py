@@ -97,6 +97,21 @@ def test_html_takes_nothing_for_markup() -> None:
     assert Page(page).rows == [[text], [text.replace("\x01", "␁")]]
 
 
+def test_html_has_what_sorting_needs(engine: Engine) -> None:
+    """The script goes by the button in each head, and by the classes of numbers and NULL. A wrapper that scrolls would
+    keep the heads from staying in sight."""
+    text = written(engine, "SELECT 2.5 AS n, 'a' AS t UNION ALL SELECT NULL, '<i>'", Format.HTML).decode()
+    assert re.findall(r"<th [^>]*>.*?</th>", text) == [
+        '<th scope="col" class="n"><button>n</button></th>',
+        '<th scope="col"><button>t</button></th>',
+    ]
+    assert re.findall(r"<tbody>\n(.*)\n(.*)\n</tbody>", text) == [
+        ('<tr><td class="n">2.5</td><td>a</td></tr>', '<tr><td class="null">NULL</td><td>&lt;i&gt;</td></tr>')
+    ]
+    assert "position: sticky" in text
+    assert "overflow-x" not in text
+
+
 def test_html_with_a_chart(engine: Engine) -> None:
     sql = "SELECT * FROM (VALUES ('a', 1), ('<b>東京', 2.5)) AS v (name, n)"
     text = written(engine, sql, Format.HTML, ChartOptions("n")).decode()

@@ -31,7 +31,6 @@ p { margin: 0 0 1rem; color: var(--dim) }
 header { order: -2 }
 figure { order: -1; margin: 0 0 1.5rem }
 figure svg { max-width: 100%; height: auto; display: block }
-div { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: 50% }
 th, td { padding: .35rem .75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 th { background: var(--head); position: sticky; top: 0; padding: 0 }
