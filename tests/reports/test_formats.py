@@ -62,7 +62,7 @@ class Page(HTMLParser):
         if tag == "tr":
             self.rows.append([])
         if tag in ("th", "td"):
-            self._cell, self._null = [], ("class", "null") in attrs
+            self._cell, self._null = [], "null" in (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
@@ -106,7 +106,7 @@ def test_html_has_what_sorting_needs(engine: Engine) -> None:
         '<th scope="col"><button>t</button></th>',
     ]
     assert re.findall(r"<tbody>\n(.*)\n(.*)\n</tbody>", text) == [
-        ('<tr><td class="n">2.5</td><td>a</td></tr>', '<tr><td class="null">NULL</td><td>&lt;i&gt;</td></tr>')
+        ('<tr><td class="n">2.5</td><td>a</td></tr>', '<tr><td class="n null">NULL</td><td>&lt;i&gt;</td></tr>')
     ]
     assert "position: sticky" in text
     assert "overflow-x" not in text

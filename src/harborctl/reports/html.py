@@ -109,7 +109,7 @@ def _class(column: Column) -> str:
 
 def _cell(text: str | None, kind: str) -> str:
     if text is None:
-        return '<td class="null">NULL</td>'
+        return f'<td{kind[:-1]} null">NULL</td>' if kind else '<td class="null">NULL</td>'
     # A character that HTML forbids is shown as what stands for it.
     return f"<td{kind}>{escape(text.translate(_VISIBLE), quote=False)}</td>"
 
