@@ -235,7 +235,7 @@ def test_parquet_of_numbers_that_need_more_digits_later(engine: Engine, monkeypa
     monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
     monkeypatch.setattr("harborctl.db.export.BLOCK_BYTES", 10_000)
     sql = """
-        SELECT i, CASE WHEN i > 4000 THEN i * 10::numeric ^ 40 WHEN i > 2000 THEN i + 0.25 WHEN i > 50 THEN i + 0.5
+        SELECT i, CASE WHEN i > 4000 THEN i * ('1e40')::numeric WHEN i > 2000 THEN i + 0.25 WHEN i > 50 THEN i + 0.5
                        WHEN i > 5 THEN i END::numeric AS n,
                CASE WHEN i > 3000 THEN ARRAY[i + 0.125, NULL] WHEN i > 9 THEN ARRAY[i, -i]::numeric[] END AS l
         FROM generate_series(1, 5000) AS i"""
