@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event
 
-from harborctl.counts import Basis, CountOptions, Method, TableCount, count_tables, interval
+from harborctl.counts import Basis, Counting, CountOptions, Method, TableCount, count_tables, interval
 from harborctl.db.page_sample import PageSample
 from harborctl.errors import AccessDenied, StatementFailed, TargetError, UsageError
 from tests.conftest import Harborctl, Run
@@ -75,6 +76,28 @@ def test_never_analyzed_and_not_counted_either(engine: Engine, rows: int, tolera
     assert counted.basis is Basis.PLANNER
     # A row of 60 has a page to itself: the guess is of a full one.
     assert counted.rows == pytest.approx(rows if rows > 1000 else 185, rel=tolerance)
+
+
+def test_before_an_exact_count_it_says_what_to_expect(engine: Engine) -> None:
+    run(engine, MADE, FILLED.format(1, 20_000), "ANALYZE t", "CREATE VIEW v AS SELECT * FROM t")
+    workers = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def look(_connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT count("):
+            workers.append(cursor.connection.execute("SHOW max_parallel_workers_per_gather").fetchone()[0])
+
+    told: list[Counting] = []
+    count_tables(engine, ["t", "v"], CountOptions(exact=True), told.append)
+    event.remove(engine, "before_cursor_execute", look)
+    assert [(one.table, one.done, one.tables) for one in told] == [("public.t", 0, 2), ("public.v", 1, 2)]
+    assert [one.expected for one in told] == [pytest.approx(20_000, rel=0.02)] * 2
+    # Asking the planner about the view takes no workers from the count.
+    assert workers == ["2", "2"]
+    count_tables(engine, ["t"], CountOptions(exact=True, where="id <= 1000"), told.append)
+    assert told[-1].expected == pytest.approx(1_000, rel=0.1)
+    count_tables(engine, ["t"], CountOptions(), told.append)
+    assert told[-1].expected is None
 
 
 def test_empty(engine: Engine) -> None:

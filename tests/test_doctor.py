@@ -154,7 +154,7 @@ def pooler(engine: Engine) -> Iterator[str]:
     told is not the server's."""
     listener = socket.create_server(("127.0.0.1", 0))
     host = str(engine.url.query.get("host") or engine.url.host)
-    port = engine.url.port or 5432
+    port = int(str(engine.url.query.get("port") or engine.url.port or 5432))
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         try:

@@ -168,10 +168,10 @@ def test_a_view(engine: Engine, invoke: Invoke) -> None:
     run(engine, *ORDERS)
     table = document(invoke("tables", "big_orders", "--json"))
     assert (table["kind"], table["sizes"], table["rows_from"]) == ("view", None, "planner")
-    assert table["query"].startswith("SELECT id,")
+    assert table["query"].startswith(("SELECT id,", "SELECT orders.id,"))  # as of PostgreSQL 16, and before
     done = invoke("tables", "big_orders")
     assert (done.code, done.stderr) == (0, "")
-    assert done.stdout.endswith("WHERE net > 100::numeric;\n")
+    assert done.stdout.endswith(("WHERE net > 100::numeric;\n", "WHERE orders.net > 100::numeric;\n"))
 
 
 def test_an_odd_name(engine: Engine, invoke: Invoke) -> None:

@@ -101,6 +101,23 @@ class TableCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Counting:
+    """A count that is about to begin.
+
+    Attributes:
+        table: `schema.name`.
+        done: how many tables have been counted.
+        tables: how many there are.
+        expected: about how many rows an exact count will find; None for other methods.
+    """
+
+    table: str
+    done: int
+    tables: int
+    expected: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The counts, and what a pattern matched but this user may not read."""
 
@@ -112,7 +129,7 @@ def count_tables(
     engine: Engine,
     names: Sequence[str],
     options: CountOptions | None = None,
-    on_table: Callable[[str, int, int], None] | None = None,
+    on_table: Callable[[Counting], None] | None = None,
 ) -> Counts:
     """The count of each table, in the order of `names`.
 
@@ -120,7 +137,7 @@ def count_tables(
         engine: the database.
         names: `[schema.]table` as SQL writes it, or patterns such as `harbor.*`.
         options: how to count.
-        on_table: is told the table that comes next, how many are done, and how many there are.
+        on_table: is told the table that comes next.
 
     Raises:
         UsageError: the options contradict each other, or a view is to be sampled.
@@ -140,7 +157,8 @@ def count_tables(
         counts = []
         for done, relation in enumerate(relations):
             if on_table:
-                on_table(relation.label, done, len(relations))
+                expected = _expected(connection, relation, options, citus=citus) if options.exact else None
+                on_table(Counting(relation.label, done, len(relations), expected))
             counts.append(_count(connection, relation, options, citus=citus))
         return Counts(counts, unreadable)
 
@@ -204,8 +222,7 @@ _PARTS = text("""
 
 
 def _count(connection: Connection, relation: Relation, options: CountOptions, *, citus: bool) -> TableCount:
-    parts = connection.execute(_PARTS, {"oid": relation.oid}).all()
-    spread = _distributed(connection, relation, parts) if citus else frozenset()
+    parts, spread = _parts(connection, relation, citus=citus)
     # What the coordinator keeps of a spread table is an empty shell: its statistics mean nothing.
     stored = [part for part in parts if part.kind in ("r", "m") and part.oid not in spread]
     analyzed = [part.analyzed_at for part in parts]
@@ -221,10 +238,7 @@ def _count(connection: Connection, relation: Relation, options: CountOptions, *,
         pages = sample.pages
     else:
         method = Method.ESTIMATE
-        if options.where is not None:
-            rows, basis = round(_planned(connection, relation, options.where)["Plan Rows"]), Basis.PLANNER
-        else:
-            rows, basis = _estimate(connection, relation, parts, spread)
+        rows, basis = _estimate(connection, relation, options.where, parts, spread)
     return TableCount(
         table=relation.label,
         rows=rows,
@@ -236,6 +250,20 @@ def _count(connection: Connection, relation: Relation, options: CountOptions, *,
         basis=basis,
         pages=pages,
     )
+
+
+def _parts(connection: Connection, relation: Relation, *, citus: bool) -> tuple[Sequence[Any], frozenset[int]]:
+    """The parts of the table, and those of them that Citus keeps on other servers."""
+    parts = connection.execute(_PARTS, {"oid": relation.oid}).all()
+    return parts, _distributed(connection, relation, parts) if citus else frozenset()
+
+
+def _expected(connection: Connection, relation: Relation, options: CountOptions, *, citus: bool) -> int:
+    # What an estimate sets for itself would take the parallel plan from the count that follows.
+    with connection.begin_nested() as aside:
+        rows, _ = _estimate(connection, relation, options.where, *_parts(connection, relation, citus=citus))
+        aside.rollback()
+    return rows
 
 
 def _counted(connection: Connection, relation: Relation, where: str | None) -> int:
@@ -251,9 +279,11 @@ def _counted(connection: Connection, relation: Relation, where: str | None) -> i
 
 
 def _estimate(
-    connection: Connection, relation: Relation, parts: Sequence[Any], spread: frozenset[int]
+    connection: Connection, relation: Relation, where: str | None, parts: Sequence[Any], spread: frozenset[int]
 ) -> tuple[int, Basis]:
-    """The rows of all parts. A sum is as sure as the least sure of them."""
+    """The rows of all parts, or those that meet a condition. A sum is as sure as the least sure of them."""
+    if where is not None:
+        return round(_planned(connection, relation, where)["Plan Rows"]), Basis.PLANNER
     estimates: list[tuple[float, Basis]] = []
     unknown = []
     for part in parts:

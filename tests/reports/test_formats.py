@@ -62,7 +62,7 @@ class Page(HTMLParser):
         if tag == "tr":
             self.rows.append([])
         if tag in ("th", "td"):
-            self._cell, self._null = [], ("class", "null") in attrs
+            self._cell, self._null = [], "null" in (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
@@ -95,6 +95,21 @@ def test_html_takes_nothing_for_markup() -> None:
     page = stream.getvalue().decode()
     assert page.count("<script>") == 1
     assert Page(page).rows == [[text], [text.replace("\x01", "␁")]]
+
+
+def test_html_has_what_sorting_needs(engine: Engine) -> None:
+    """The script goes by the button in each head, and by the classes of numbers and NULL. A wrapper that scrolls would
+    keep the heads from staying in sight."""
+    text = written(engine, "SELECT 2.5 AS n, 'a' AS t UNION ALL SELECT NULL, '<i>'", Format.HTML).decode()
+    assert re.findall(r"<th [^>]*>.*?</th>", text) == [
+        '<th scope="col" class="n"><button>n</button></th>',
+        '<th scope="col"><button>t</button></th>',
+    ]
+    assert re.findall(r"<tbody>\n(.*)\n(.*)\n</tbody>", text) == [
+        ('<tr><td class="n">2.5</td><td>a</td></tr>', '<tr><td class="n null">NULL</td><td>&lt;i&gt;</td></tr>')
+    ]
+    assert "position: sticky" in text
+    assert "overflow-x" not in text
 
 
 def test_html_with_a_chart(engine: Engine) -> None:
@@ -213,6 +228,25 @@ def test_parquet_in_several_groups(engine: Engine, monkeypatch: pytest.MonkeyPat
     assert found["i"].to_pylist() == list(range(1, 30001))
     assert found["n"].to_pylist()[:2] == [Decimal("0.125"), Decimal("0.25")]
     assert found["t"].null_count == 10_000
+
+
+def test_parquet_of_numbers_that_need_more_digits_later(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block needs more than those before it; what has been written is kept, digit by digit."""
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
+    monkeypatch.setattr("harborctl.db.export.BLOCK_BYTES", 10_000)
+    sql = """
+        SELECT i, CASE WHEN i > 4000 THEN i * ('1e40')::numeric WHEN i > 2000 THEN i + 0.25 WHEN i > 50 THEN i + 0.5
+                       WHEN i > 5 THEN i END::numeric AS n,
+               CASE WHEN i > 3000 THEN ARRAY[i + 0.125, NULL] WHEN i > 9 THEN ARRAY[i, -i]::numeric[] END AS l
+        FROM generate_series(1, 5000) AS i"""
+    found = table(written(engine, sql, Format.PARQUET))
+    assert found.schema.field("n").type == pa.decimal256(76, 2)
+    assert found.schema.field("l").type.value_type == pa.decimal128(38, 3)
+    assert found["i"].to_pylist() == list(range(1, 5001))
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(sql).all()
+    assert found["n"].to_pylist() == [row.n for row in rows]
+    assert found["l"].to_pylist() == [row.l for row in rows]
 
 
 def test_parquet_of_nothing(engine: Engine) -> None:

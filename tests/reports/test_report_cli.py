@@ -95,14 +95,14 @@ def test_inventory_value(harborctl: Invoke, shop: None) -> None:
 def test_load_history(harborctl: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("""
-            INSERT INTO harborctl.loads (id, target_schema, target_table, mode, writer, status, rows_read, inserted,
-                                         started_at, seconds, application_version, error)
-            VALUES ('00000000-0000-0000-0000-000000000001', 'harbor', 'products', 'append', 'copy', 'loaded', 3, 3,
-                    now(), 1.25, '0', NULL),
-                   ('00000000-0000-0000-0000-000000000002', NULL, 'gone', 'append', 'copy', 'failed', 0, 0,
-                    now() - interval '1 hour', NULL, '0', '{"message": "no such table"}'),
-                   ('00000000-0000-0000-0000-000000000003', 'harbor', 'old', 'append', 'copy', 'loaded', 0, 0,
-                    now() - interval '1 year', NULL, '0', NULL);
+            INSERT INTO harborctl.loads (id, target_schema, target_table, mode, writer, status, rows_read,
+                                         inserted, deleted, skipped, started_at, seconds, application_version, error)
+            VALUES ('00000000-0000-0000-0000-000000000001', 'harbor', 'products', 'append', 'copy', 'loaded', 3,
+                    2, 4, 1, now(), 1.25, '0', NULL),
+                   ('00000000-0000-0000-0000-000000000002', NULL, 'gone', 'append', 'copy', 'failed', 0,
+                    0, 0, 0, now() - interval '1 hour', NULL, '0', '{"message": "no such table"}'),
+                   ('00000000-0000-0000-0000-000000000003', 'harbor', 'old', 'append', 'copy', 'loaded', 0,
+                    0, 0, 0, now() - interval '1 year', NULL, '0', NULL);
             INSERT INTO harborctl.files (load_id, position, path, bytes)
             VALUES ('00000000-0000-0000-0000-000000000001', 1, 'a.csv', 10),
                    ('00000000-0000-0000-0000-000000000001', 2, 'b.csv', 20)
@@ -111,6 +111,7 @@ def test_load_history(harborctl: Invoke, engine: Engine) -> None:
     assert (run.code, run.stderr) == (0, "")
     first, second = json.loads(run.stdout)
     assert (first["target"], first["files"], first["bytes"], first["seconds"]) == ("harbor.products", 2, 30, 1.3)
+    assert (first["inserted"], first["deleted"], first["skipped"]) == (2, 4, 1)
     assert (second["target"], second["status"], second["error"]) == ("gone", "failed", "no such table")
     run = harborctl("report", "load_history", "--json", "-p", "target=harbor.old", "-p", "since=-2y")
     assert (run.code, len(json.loads(run.stdout)), run.stderr) == (0, 1, "")

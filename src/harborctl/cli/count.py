@@ -14,7 +14,7 @@ from harborctl.cli.invocation import Invocation, command
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from harborctl.counts import TableCount
+    from harborctl.counts import Counting, TableCount
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -76,20 +76,27 @@ def count(
 
 
 @contextmanager
-def _progress(invocation: Invocation, *, exact: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A line with the time on a terminal. Of one running count the server tells nothing: pg_stat_progress_* has no view
-    for it."""
+def _progress(invocation: Invocation, *, exact: bool) -> Iterator[Callable[[Counting], None] | None]:
+    """A line with the time and the estimate on a terminal.
+
+    Of one running count the server tells nothing: pg_stat_progress_* has no view for it. Counting by ranges of pages
+    would fill a bar, but no workers share in such a scan: 10 million rows took 0.67 s in 16 ranges, 0.87 s in 64, and
+    0.38 s in one count.
+    """
     if invocation.quiet or not exact or not invocation.err.is_terminal:
         yield None
         return
+    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=invocation.err, transient=True) as bar:
         task = bar.add_task("count", total=None)
 
-        def on_table(label: str, done: int, total: int) -> None:
-            bar.update(task, description=f"counting {label}, {done + 1} of {total}".replace("[", "\\["))
+        def on_table(next_one: Counting) -> None:
+            place = f", {next_one.done + 1} of {next_one.tables}" if next_one.tables > 1 else ""
+            rows = f": about {next_one.expected:,} rows" if next_one.expected is not None else ""
+            bar.update(task, description=escape(f"counting {next_one.table}{place}{rows}"))
 
         yield on_table
 

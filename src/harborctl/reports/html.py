@@ -31,7 +31,6 @@ p { margin: 0 0 1rem; color: var(--dim) }
 header { order: -2 }
 figure { order: -1; margin: 0 0 1.5rem }
 figure svg { max-width: 100%; height: auto; display: block }
-div { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: 50% }
 th, td { padding: .35rem .75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 th { background: var(--head); position: sticky; top: 0; padding: 0 }
@@ -110,7 +109,7 @@ def _class(column: Column) -> str:
 
 def _cell(text: str | None, kind: str) -> str:
     if text is None:
-        return '<td class="null">NULL</td>'
+        return f'<td{kind[:-1]} null">NULL</td>' if kind else '<td class="null">NULL</td>'
     # A character that HTML forbids is shown as what stands for it.
     return f"<td{kind}>{escape(text.translate(_VISIBLE), quote=False)}</td>"
 

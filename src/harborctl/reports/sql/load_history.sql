@@ -15,8 +15,8 @@ sizes AS (
     GROUP BY file.load_id
 )
 SELECT recent.started_at, recent.target, recent.mode, recent.status, recent.rows_read, recent.inserted, recent.updated,
-       recent.unchanged, recent.rejected, sizes.files, sizes.bytes, round(recent.seconds::numeric, 1) AS seconds,
-       recent.error ->> 'message' AS error
+       recent.unchanged, recent.deleted, recent.skipped, recent.rejected, sizes.files, sizes.bytes,
+       round(recent.seconds::numeric, 1) AS seconds, recent.error ->> 'message' AS error
 FROM recent
 LEFT JOIN sizes ON sizes.load_id = recent.id
 WHERE :target IS NULL OR recent.target = :target
