@@ -49,6 +49,8 @@ READ_BYTES = 32 * 1024 * 1024
 # 0001-01-01 in days from 1970: the year 0 is 1 BC to Arrow, and an error to PostgreSQL.
 YEAR_ONE_DAYS = -719162
 
+_NAMED_COLUMN = re.compile(r"^In CSV column #(\d+): ")
+
 # So often one block is looked through for a letter.
 MOST_LETTERS = 10_000
 
@@ -300,23 +302,32 @@ class CsvSource:
             return None  # Arrow would drop the mark; an empty line would not be told from empty fields
         if b"\r" in text and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
             return None
-        direct = self._safely_direct(text)
-        try:
-            batch = self._arrow_batch(text, columns, ignore_empty_lines=False, direct=direct)
-        except pa.ArrowInvalid:
-            if not direct or self._malformed is None:
-                return None
-            # Where bad rows are put aside, one bad date must not send its block, and those after it, the slow way.
-            try:
-                batch = self._arrow_batch(text, columns, ignore_empty_lines=False)
-            except pa.ArrowInvalid:
-                return None
+        batch = self._directly_read(text, columns, self._safely_direct(text))
+        if batch is None:
+            return None
         is_doubtful = (
             (len(self.schema) > 1 and _may_have_empty_rows(batch))
             or any(types.is_date(column.type) and _has_year_zero(column) for column in batch.columns)
             or (has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns))
         )
         return None if is_doubtful else batch
+
+    def _directly_read(
+        self, text: bytes, columns: Sequence[int], direct: Mapping[int, pa.DataType]
+    ) -> pa.RecordBatch | None:
+        """The block with the `direct` columns converted. Where bad rows are put aside, one bad date must not send its
+        block, and those after it, the slow way: then without the column that Arrow names, else without any."""
+        attempts = [direct]
+        for attempt in attempts:
+            try:
+                return self._arrow_batch(text, columns, ignore_empty_lines=False, direct=attempt)
+            except pa.ArrowInvalid as error:
+                if not attempt or self._malformed is None:
+                    return None
+                named = _NAMED_COLUMN.search(str(error))
+                is_first = attempt is direct and named is not None and int(named[1]) in direct
+                attempts.append({n: direct[n] for n in direct if named and n != int(named[1])} if is_first else {})
+        return None
 
     def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
         """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
