@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,13 +22,25 @@ from hypothesis import strategies as st
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
-from harborctl.errors import HarborctlError
-from harborctl.load import chunks, retry
+from harborctl.errors import ConnectionFailed, HarborctlError
+from harborctl.load import chunks, lanes, retry
 from harborctl.load.run import LoadFailed, run_load
-from harborctl.model import ConnectionOptions, CsvDialect, LoadOptions, LoadResult, Mode, RunOptions, SourceFormat
+from harborctl.model import (
+    ConnectionOptions,
+    CsvDialect,
+    LoadOptions,
+    LoadResult,
+    Mode,
+    OnError,
+    RejectOptions,
+    RowRange,
+    RunOptions,
+    SourceFormat,
+)
 from harborctl.sources import open_file, pieces
 from harborctl.sources.files import SourceFile
 from harborctl.sources.pieces import divisible
+from tests.load.conftest import wait_for
 from tests.load.proxy import after_bytes, at_commit, proxied
 from tests.load.test_concurrency import together
 
@@ -44,8 +63,14 @@ def feed(tmp_path: Path, rows: range, bad: int | None = None, value: str = "a\nb
     return path
 
 
-def run(url: str, *paths: Path, table: str = "t", mode: Mode = Mode.APPEND, **settings: Any) -> LoadResult:
-    options = LoadOptions(tuple(map(str, paths)), table=table, mode=mode, run=RunOptions(**settings))
+def run(
+    url: str,
+    *paths: Path,
+    mode: Mode = Mode.APPEND,
+    rejects: RejectOptions = RejectOptions(),  # noqa: B008  # frozen
+    **settings: Any,
+) -> LoadResult:
+    options = LoadOptions(tuple(map(str, paths)), table="t", mode=mode, rejects=rejects, run=RunOptions(**settings))
     with open_database(ConnectionOptions(url=url)) as database:
         return run_load(database, options, Silent())
 
@@ -195,6 +220,69 @@ def test_what_cannot_go_in_chunks(
     assert refusal(database_url, feed(tmp_path, range(3)), **settings).error.code == code
 
 
+REJECTS = RejectOptions(on_error=OnError.REJECT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rejects": REJECTS, "commit_every": 5}, "--commit-every commits in parts, but --on-error reject"),
+        ({"rejects": REJECTS, "jobs": 2}, "--jobs commits in parts, but --on-error reject"),
+        ({"rejects": RejectOptions(expected=RowRange(5)), "commit_every": 5}, "--expect-rows"),
+    ],
+)
+def test_what_decides_on_the_whole_load(
+    table: Connection, database_url: str, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    failed = refusal(database_url, feed(tmp_path, range(20)), **settings)
+    assert (failed.error.code, failed.error.exit_code) == ("not_divisible", 2)
+    assert words in failed.error.message
+    assert "Leave" in (failed.error.hint or "")
+    assert in_table(table)[0] == 0
+
+
+def test_rejects_of_modes_that_load_by_one_connection(
+    table: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(database_url, feed(tmp_path, range(20), bad=7), mode=Mode.UPSERT, rejects=REJECTS, jobs=2)
+    assert (result.status, result.inserted, result.rejected) == ("loaded_with_rejects", 19, 1)
+
+
+def test_several_processes_load_as_many_rows_as_are_expected(
+    table: Connection, database_url: str, tmp_path: Path
+) -> None:
+    path = feed(tmp_path, range(5000))
+    few = RejectOptions(expected=RowRange(5001))
+    assert refusal(database_url, path, rejects=few, jobs=2).error.code == "unexpected_rows"
+    assert in_table(table)[0] == 0
+    assert run(database_url, path, rejects=RejectOptions(expected=RowRange(5000, 5000)), jobs=2).inserted == 5000
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.IGNORE, Mode.UPSERT])
+@pytest.mark.parametrize("settings", [{"commit_every": 1000}, {"jobs": 2}])
+def test_checks_of_rows(
+    table: Connection, database_url: str, tmp_path: Path, mode: Mode, settings: dict[str, Any]
+) -> None:
+    path = feed(tmp_path, range(5000))
+    failed = refusal(database_url, path, mode=mode, rejects=RejectOptions(checks=("id <> 2500",)), **settings)
+    assert (line(failed), failed.error.code) == (2 + 2 * 2500, "check")
+    assert in_table(table)[0] == (2000 if "commit_every" in settings else 0)
+    wrong = refusal(database_url, path, mode=mode, rejects=RejectOptions(checks=("idd > 1",)), **settings)
+    assert wrong.error.exit_code == 2
+    assert run(database_url, path, mode=mode, rejects=RejectOptions(checks=("id >= 0",)), **settings).inserted == 5000
+    assert in_table(table) == (5000, 5000, 4999)
+
+
+@pytest.mark.parametrize("settings", [{"commit_every": 1000}, {"jobs": 2}])
+def test_further_bad_rows(table: Connection, database_url: str, tmp_path: Path, settings: dict[str, Any]) -> None:
+    path = feed(tmp_path, range(9000), bad=2500)
+    path.write_text(path.read_text().replace("\n7000,", "\ny,").replace("\n8000,", "\nz,"))
+    failed = refusal(database_url, path, **settings)
+    lines = {error.line for error in failed.result.errors} | {line(failed)}
+    assert lines == {2 + 2 * number for number in (2500, 7000, 8000)}
+
+
 def test_sources_that_cannot_be_entered_in_the_middle(table: Connection, database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"id": 1, "v": "a"}\n')
@@ -248,6 +336,78 @@ def test_several_processes_and_a_cut_connection(
         result = run(url, path, jobs=2)
     assert (proxy.cuts, result.inserted) == (1, 20_000)
     assert in_table(table) == (20_000, 20_000, 19_999)
+
+
+def test_a_crash_between_the_commits_of_processes(
+    table: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after the first COMMIT of rows: what is in carries the digest of the whole file."""
+    commit = lanes.WorkerLane.commit
+    committed: list[int] = []
+
+    def once(lane: lanes.WorkerLane, numbered: Sequence[tuple[int, chunks.Chunk]]) -> None:
+        if committed:
+            raise ConnectionFailed("cut", code="cut")
+        committed.append(len(numbered))
+        commit(lane, numbered)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes.WorkerLane, "commit", once)
+        failed = refusal(database_url, feed(tmp_path, range(20_000)), jobs=2, retries=0)
+    assert 0 < failed.result.chunks == committed[0]
+    assert in_table(table)[0] == failed.result.rows_read < 20_000
+    changed = feed(tmp_path, range(20_000), bad=19_999)
+    assert refusal(database_url, changed, jobs=2).error.code == "source_changed"
+    assert refusal(database_url, changed, commit_every=1000).error.code == "source_changed"
+    result = run(database_url, feed(tmp_path, range(20_000)), jobs=2)
+    assert (result.inserted, in_table(table)) == (20_000, (20_000, 20_000, 19_999))
+    assert table.execute("SELECT count(DISTINCT counters->>'sha256') FROM harborctl.chunks").fetchone() == (1,)
+
+
+def workers_of(pid: int) -> set[int]:
+    """The children of this process."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has asked how it ended is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in Linux's /proc")
+@pytest.mark.parametrize("whom", ["group", "parent"])
+def test_ctrl_c_ends_the_workers(table: Connection, database_url: str, tmp_path: Path, whom: str) -> None:
+    table.execute(
+        "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(300); RETURN NEW; END $$;"
+        "CREATE TRIGGER rest BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id % 5000 = 4000) EXECUTE FUNCTION rest()"
+    )
+    path = feed(tmp_path, range(20_000), value="x" * 500)  # so that there is a piece for each worker
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harborctl", "load", path, "-t", "t", "--jobs", "2", "--json", "--url", database_url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    own = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    wait_for(table, f"SELECT (count(*) = 2)::int {own} AND wait_event = 'PgSleep'")
+    workers = workers_of(process.pid)
+    assert len(workers) >= 2
+    (os.killpg if whom == "group" else os.kill)(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, json.loads(out)["status"]) == (130, "interrupted")
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 5  # multiprocessing's own helper ends when it finds its parent gone
+    while left := [pid for pid in workers if runs(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    wait_for(table, f"SELECT (count(*) = 0)::int {own} AND backend_type = 'client backend'")
+    assert in_table(table)[0] == 0
+    assert [row[0] for row in ledger(table)] == ["interrupted"]
 
 
 def test_files_of_several_formats(table: Connection, database_url: str, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, cast, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import find_target
 from harborctl.db.failures import translated
@@ -51,6 +52,14 @@ NAMESPACE = 0x68726263
 # Seconds after which a lane that waits for another looks whether that has failed.
 POLL = 0.1
 
+# All of a load's writers, and nobody else, share its lock, which `pg_locks` shows in two halves.
+_END_WRITERS = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint << 32 | objid::bigint = :key
+""")
+
 logger = logging.getLogger("harborctl")
 
 
@@ -64,6 +73,7 @@ class ChunkedLoad(Attempt):
     _ended: bool = False
     _written: int = 0
     _read: list[str] = field(default_factory=list)
+    _writers_key: int = 0
 
     def run(self) -> LoadResult:
         """Load what is missing, chunk by chunk."""
@@ -105,7 +115,7 @@ class ChunkedLoad(Attempt):
         with books.begin():
             self.make_plans(books, target)
         mark = fingerprint(self.options, target, self.sources)
-        key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
+        self._writers_key = key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
         self.backend = backend_of(holder)
         stay_idle(holder)
         policy = self.options.run.lock
@@ -140,6 +150,7 @@ class ChunkedLoad(Attempt):
         with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
             stack.callback(setattr, self, "_ended", True)
             digests = hashing.submit(self._digests, job)
+            stack.push(self._end_writers)
             lanes = make_lanes(self.database, job, run.jobs)
             for lane in lanes:
                 stack.callback(lane.close)
@@ -148,6 +159,14 @@ class ChunkedLoad(Attempt):
             else:
                 self._load_then_commit(lanes, pieces, first_number, digests)
             return self._finish(books, digests.result())
+
+    def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End what the server still does for lanes that were closed at their work: it would notice, and give back its
+        locks, when its statement is over."""
+        if kind is None:
+            return
+        with suppress(DBAPIError, HarborctlError), self.database.engine.begin() as connection:
+            connection.execute(_END_WRITERS, {"key": self._writers_key})
 
     def _load_and_commit(self, lanes: list[Lane], pieces: Iterator[Piece], number: int) -> None:
         """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins."""
