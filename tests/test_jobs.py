@@ -91,6 +91,60 @@ def test_the_worst_exit_code(job: Connection, invoke: Invoke, tmp_path: Path) ->
     assert ran(invoke, "--keep-going", code=2)["error"]["code"] == "no_such_file"
 
 
+REJECTING = """
+[[jobs.nightly.loads]]
+source = "orders_{date:%Y%m%d}.csv"
+table = "orders"
+on_error = "reject"
+max_rejects = 1
+reject_file = "rejects_{date}.csv"
+check = "id <> 9 OR '{date}' = ''"
+
+[[jobs.nightly.loads]]
+source = "items_1.csv"
+table = "items"
+expect_rows = "1.."
+"""
+
+
+def test_rejects_of_a_job(job: Connection, invoke: Invoke, tmp_path: Path, watcher: tuple[str, list[str]]) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING)
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\n9\n")
+    (tmp_path / "items_1.csv").write_text("id\n7\n")
+    url, called = watcher
+    metrics = tmp_path / "h.prom"
+    summary = ran(invoke, "--ping", url, "--metrics-file", str(metrics), code=4)
+    assert [load["status"] for load in summary["loads"]] == ["loaded_with_rejects", "loaded"]
+    assert summary["loads"][0]["reject_reasons"][0]["code"] == "check"
+    assert "9," in (tmp_path / "rejects_2026-03-01.csv").read_text()
+    assert called == ["/ping/1/start", "/ping/1"]
+    assert 'harborctl_exit_code{job="nightly"} 4.0' in metrics.read_text()
+    assert ran(invoke)["loads"][0]["status"] == "already_loaded"
+    called.clear()
+    (tmp_path / "bad.csv").write_text("id\n1\nx\n")
+    arguments = ("--on-error", "reject", "--ping", url, "--metrics-file", str(metrics))
+    assert invoke("load", "bad.csv", "-t", "items", *arguments).code == 4
+    assert called == ["/ping/1/start", "/ping/1"]
+    assert 'harborctl_exit_code{job="load"} 4.0' in metrics.read_text()
+
+
+def test_a_failure_is_worse_than_rejects(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING)
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\n9\n")
+    (tmp_path / "items_1.csv").write_text("id\n")
+    summary = ran(invoke, code=1)
+    assert [load["status"] for load in summary["loads"]] == ["loaded_with_rejects", "failed"]
+    assert summary["error"]["code"] == "unexpected_rows"
+
+
+def test_what_no_part_of_a_load_can_do_is_found_by_the_check(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING.replace("max_rejects = 1", "commit_every = 1000"))
+    checked = invoke("run", "nightly", "--check")
+    assert (checked.code, "--commit-every commits in parts" in checked.stderr) == (2, True)
+    loaded = invoke("load", "orders_20260301.csv", "-t", "orders", "--jobs", "2", "--on-error", "reject")
+    assert (loaded.code, "hint: Leave out --jobs" in loaded.stderr) == (2, True)
+
+
 def test_parts_of_a_job(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
     summary = ran(invoke, "--dry-run")
     assert [load["status"] for load in summary["loads"]] == ["dry_run", "missing"]

@@ -259,8 +259,13 @@ def test_several_processes_load_as_many_rows_as_are_expected(
     assert run(database_url, path, rejects=RejectOptions(expected=RowRange(5000, 5000)), jobs=2).inserted == 5000
 
 
-@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.IGNORE, Mode.UPSERT])
-@pytest.mark.parametrize("settings", [{"commit_every": 1000}, {"jobs": 2}])
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        (Mode.APPEND, {"jobs": 2}),
+        *((mode, {"commit_every": 1000}) for mode in (Mode.APPEND, Mode.IGNORE, Mode.UPSERT)),
+    ],
+)
 def test_checks_of_rows(
     table: Connection, database_url: str, tmp_path: Path, mode: Mode, settings: dict[str, Any]
 ) -> None:

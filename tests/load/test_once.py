@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
 from harborctl.load import retry
 from harborctl.load.run import LoadFailed, run_load
-from harborctl.model import ConnectionOptions, LoadOptions, LoadResult, Lock, MergeOptions, Mode, RunOptions
+from harborctl.model import (
+    ConnectionOptions,
+    LoadOptions,
+    LoadResult,
+    Lock,
+    MergeOptions,
+    Mode,
+    OnError,
+    RejectOptions,
+    RunOptions,
+)
 from tests.conftest import Harborctl
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import Load, wait_for
@@ -273,6 +284,87 @@ def test_a_commit_without_an_answer_and_without_a_ledger(table: Connection, data
             run_load(database, options, Silent())
     assert failed.value.error.code == "commit_unknown"
     assert failed.value.error.exit_code == 3
+
+
+# -- with rejects
+
+
+def run_rejecting(url: str, path: Path, *, ledger: bool = True, name: str = "r.csv") -> LoadResult:
+    rejects = RejectOptions(on_error=OnError.REJECT, file=str(path.with_name(name)))
+    options = LoadOptions((str(path),), table="free", rejects=rejects, ledger=ledger)
+    with open_database(ConnectionOptions(url=url)) as database:
+        return run_load(database, options, Silent())
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    path = feed(tmp_path, 5000)
+    path.write_text(path.read_text() + "x,1\ny,2\n")
+    return path
+
+
+def test_each_attempt_puts_bad_rows_aside_anew(table: Connection, database_url: str, damaged: Path) -> None:
+    # Raised once, when the reject file has been written: sequences do not roll back.
+    table.execute(
+        "CREATE SEQUENCE calls;"
+        "CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('calls') = 1 THEN"
+        " RAISE deadlock_detected; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER once BEFORE UPDATE ON harborctl.loads FOR EACH ROW"
+        " WHEN (NEW.status = 'loaded_with_rejects') EXECUTE FUNCTION once()"
+    )
+    result = run_rejecting(database_url, damaged)
+    assert (result.status, result.attempts) == ("loaded_with_rejects", 2)
+    assert (result.rows_read, result.inserted, result.rejected) == (5002, 5000, 2)
+    assert sum(reason.count for reason in result.reject_reasons) == 2
+    assert len(damaged.with_name("r.csv").read_text().splitlines()) == 3
+    assert (count(table), statuses(table)) == (5000, ["loaded_with_rejects"])
+
+
+def test_what_is_in_with_rejects_is_in(table: Connection, database_url: str, damaged: Path) -> None:
+    assert run_rejecting(database_url, damaged).status == "loaded_with_rejects"
+    written = damaged.with_name("r.csv").read_text()
+    again = run_rejecting(database_url, damaged)
+    assert (again.status, again.rejected, again.reject_file) == ("already_loaded", 0, None)
+    assert again.earlier
+    assert again.earlier.rejected == 2
+    assert damaged.with_name("r.csv").read_text() == written
+    assert count(table) == 5000
+
+
+def test_of_two_at_once_one_keeps_its_reject_file(table: Connection, database_url: str, damaged: Path) -> None:
+    results = together(*(partial(run_rejecting, database_url, damaged, name=f"r{n}.csv") for n in range(3)))
+    assert sorted(result.status for result in results) == ["already_loaded", "already_loaded", "loaded_with_rejects"]
+    assert [Path(result.reject_file) for result in results if result.reject_file] == list(damaged.parent.glob("r?.csv"))
+    assert count(table) == 5000
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_rejects_and_a_commit_without_an_answer(
+    table: Connection, database_url: str, damaged: Path, ledger: bool
+) -> None:
+    with proxied(database_url, at_commit(2 if ledger else 1)) as (url, proxy):
+        if ledger:
+            assert run_rejecting(url, damaged).status == "loaded_with_rejects"
+        else:
+            with pytest.raises(LoadFailed) as failed:
+                run_rejecting(url, damaged, ledger=False)
+            assert failed.value.error.code == "commit_unknown"
+    assert (proxy.cuts, count(table)) == (1, 5000)
+    assert len(damaged.with_name("r.csv").read_text().splitlines()) == 3
+
+
+def test_a_lost_connection_takes_the_reject_file_along(table: Connection, database_url: str, damaged: Path) -> None:
+    table.execute(
+        "CREATE FUNCTION ended() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;"
+        "CREATE TRIGGER ended BEFORE UPDATE ON harborctl.loads FOR EACH ROW"
+        " WHEN (NEW.status = 'loaded_with_rejects') EXECUTE FUNCTION ended()"
+    )
+    with pytest.raises(LoadFailed) as failed:
+        run_rejecting(database_url, damaged)
+    assert (failed.value.result.attempts, failed.value.error.exit_code) == (4, 3)
+    assert failed.value.result.reject_file is None
+    assert not damaged.with_name("r.csv").exists()
 
 
 def test_merge_options_count_in_the_fingerprint(table: Connection, engine: sqlalchemy.Engine, tmp_path: Path) -> None:
