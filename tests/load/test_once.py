@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import sqlalchemy
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
 from harborctl.load import retry
+from harborctl.load.backend import PATIENCE, Backend, end_backend
 from harborctl.load.run import LoadFailed, run_load
 from harborctl.model import (
     ConnectionOptions,
@@ -284,6 +286,19 @@ def test_a_commit_without_an_answer_and_without_a_ledger(table: Connection, data
             run_load(database, options, Silent())
     assert failed.value.error.code == "commit_unknown"
     assert failed.value.error.exit_code == 3
+
+
+def test_a_session_that_lives_on_is_ended_soon(table: Connection, database_url: str, engine: sqlalchemy.Engine) -> None:
+    with psycopg.connect(database_url) as other:
+        pid = other.info.backend_pid
+        row = other.execute("SELECT backend_start FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone()
+        assert row
+        start = time.monotonic()
+        with engine.begin() as connection:
+            assert end_backend(connection, Backend(pid, row[0]))
+        assert time.monotonic() - start < PATIENCE / 2
+        with pytest.raises(psycopg.OperationalError):
+            other.execute("SELECT 1")
 
 
 # -- with rejects

@@ -45,6 +45,8 @@ def end_backend(connection: Connection, backend: Backend) -> bool:
             return False
         connection.execute(select(func.pg_terminate_backend(backend.pid)))
         time.sleep(POLL)
+        # Within a transaction the server tells of sessions what it told first.
+        connection.execute(select(func.pg_stat_clear_snapshot()))
     return True
 
 
