@@ -1,21 +1,28 @@
-"""Reads `harborctl.toml`: named connections, and the folders with reports.
+"""Reads `harborctl.toml`: named connections, the folders with reports, and jobs, which `cli.job_file` gives a meaning.
 
 ::
 
     reports = ["reports"]            # relative to this file
 
     [connections.production]
-    url = "postgresql://etl@db/harbor"
+    url = "postgresql://etl:${ETL_PASSWORD}@db/harbor"
 
-It reads that one file and nothing else; what the environment says is not its business.
+    [[jobs.nightly.loads]]
+    source = "feeds/orders_{date:%Y%m%d}.csv"
+    table = "shop.orders"
+
+It reads that one file. A secret has no place in it: `${NAME}` in a URL takes it from the environment.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from harborctl.errors import UsageError
 
@@ -24,20 +31,48 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "harborctl.toml"
 
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfig:
-    """One database. The URL may hold a password and is therefore never shown."""
+    """One database. `url` as the file has it, without any secret."""
 
     url: str = field(repr=False)
+
+    def resolved(self, name: str) -> str:
+        """The URL with what the environment says in it, which may be a password: it is never shown.
+
+        Raises:
+            UsageError: the environment lacks a variable.
+        """
+
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in os.environ:
+                raise UsageError(
+                    f"connection {name} takes ${{{match[1]}}} from the environment, which lacks it",
+                    code="no_such_variable",
+                    hint=f"Set {match[1]}.",
+                )
+            text = os.environ[match[1]]
+            return text if match[0] == self.url else quote(text, safe="")
+
+        return _VARIABLE.sub(value, self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file; without a file, everything empty. `reports` are absolute paths, in the order of search."""
+    """The whole file; without a file, everything empty. `reports` are absolute paths, in the order of search.
+
+    Attributes:
+        jobs: as they stand there; only `harborctl run` looks into them.
+        file: where all this was read.
+    """
 
     connections: dict[str, ConnectionConfig] = field(default_factory=dict)
     reports: tuple[Path, ...] = ()
+    jobs: dict[str, Any] = field(default_factory=dict)
+    file: Path = Path(DEFAULT_NAME)
 
 
 def load_config(path: str | None) -> Config:
@@ -75,7 +110,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _config(document: dict[str, Any], file: Path) -> Config:
-    _require_known(document, ("connections", "reports"), "", file)
+    _require_known(document, ("connections", "jobs", "reports"), "", file)
     connections = {}
     for name, settings in _typed(document, "connections", dict, "a table of tables", file, default={}).items():
         place = f"connections.{name}"
@@ -84,12 +119,28 @@ def _config(document: dict[str, Any], file: Path) -> Config:
         _require_known(settings, ("url",), f"{place}.", file)
         if not isinstance(settings.get("url"), str):
             raise _wrong_type(f"{place}.url", "a string", file)
+        _refuse_password(settings["url"], f"{place}.url", file)
         connections[name] = ConnectionConfig(settings["url"])
     folders = _typed(document, "reports", list, "a list of folders", file, default=[])
     if not all(isinstance(folder, str) for folder in folders):
         raise _wrong_type("reports", "a list of folders", file)
     home = file.absolute().parent
-    return Config(connections, tuple(home / folder for folder in folders))
+    jobs = _typed(document, "jobs", dict, "a table of tables", file, default={})
+    return Config(connections, tuple(home / folder for folder in folders), jobs, file)
+
+
+def _refuse_password(url: str, key: str, file: Path) -> None:
+    """Files are copied, shown and committed; a password in one is soon known."""
+    _, _, rest = url.partition("://")
+    user, at, _ = rest.rpartition("@")
+    secrets = [user.partition(":")[2]] if at else []
+    secrets += re.findall(r"[?&](?:ssl)?password=([^&]*)", url)
+    if any(secret and not _VARIABLE.fullmatch(secret) for secret in secrets):
+        raise UsageError(
+            f"{key} in {file} holds a password",
+            code="password_in_file",
+            hint="Write ${NAME} in its place and set NAME in the environment, or keep it in ~/.pgpass.",
+        )
 
 
 def _typed(document: dict[str, Any], key: str, kind: type, called: str, file: Path, *, default: Any) -> Any:

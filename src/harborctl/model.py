@@ -52,6 +52,14 @@ class Analyze(StrEnum):
     NEVER = "never"
 
 
+class Lock(StrEnum):
+    """What to do when another run holds the target's lock."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
 class SourceFormat(StrEnum):
     """What a source is made of."""
 
@@ -78,8 +86,11 @@ class RejectFormat(StrEnum):
 class Status(StrEnum):
     """How a load ended, as the summary and the ledger say it."""
 
+    RUNNING = "running"
     LOADED = "loaded"
     LOADED_WITH_REJECTS = "loaded_with_rejects"
+    ALREADY_LOADED = "already_loaded"
+    LOCKED = "locked"
     DRY_RUN = "dry_run"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -239,6 +250,25 @@ class RejectOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a load meets other runs, and what it does when it cannot go on.
+
+    Attributes:
+        again: load even what the ledger says is in.
+        lock: when another run holds the target's lock.
+        retries: how often a load is begun anew after a failure that may pass.
+        commit_every: rows after which a load commits what there is; None commits once, at the end.
+        jobs: connections that load at once.
+    """
+
+    again: bool = False
+    lock: Lock = Lock.WAIT
+    retries: int = 3
+    commit_every: int | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Everything that one `harborctl load` was asked to do.
 
@@ -263,6 +293,7 @@ class LoadOptions:
     batch_size: int = 1000
     analyze: Analyze = Analyze.AUTO
     ledger: bool = True
+    run: RunOptions = field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,11 +370,30 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A load of the ledger that put the same content into the same target in the same way.
+
+    Attributes:
+        finished_at: in ISO 8601, by the server's clock.
+    """
+
+    load_id: str
+    finished_at: str
+    user: str
+    host: str | None
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadResult:
     """What a load did. `rows_read` is always the sum of what became of the rows; `database` carries no password.
 
     Attributes:
         reject_reasons: the most frequent first.
+        earlier: of an already loaded one, the load that did it.
+        attempts: how often the load was begun.
+        retried: what ended each attempt but the last.
+        chunks: parts that committed on their own; the counters are about them if not all of the load is in.
         changes: of a dry run, up to ten rows of each kind.
         errors: further bad rows behind that of `error`, as many as were found cheaply, up to nine.
         notes: what the user should know besides.
@@ -371,5 +421,9 @@ class LoadResult:
     reject_reasons: tuple[RejectReason, ...] = ()
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
+    earlier: Earlier | None = None
+    attempts: int = 1
+    retried: tuple[ErrorInfo, ...] = ()
+    chunks: int = 0
     error: ErrorInfo | None = None
     errors: tuple[ErrorInfo, ...] = ()

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harborctl import __version__
-from harborctl.cli import count, db, doctor, load, migrate, report, tables
+from harborctl.cli import count, db, doctor, history, load, migrate, report, tables
+from harborctl.cli import run as run_job
 from harborctl.cli.invocation import Summarized, stderr_console
+from harborctl.cli.log_lines import json_line, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import ErrorInfo, Status
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from rich.console import Console
 
 app = typer.Typer(
     name="harborctl",
@@ -30,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (load, report, count, tables, migrate, doctor, db):
+for module in (load, run_job, history, report, count, tables, migrate, doctor, db):
     module.register(app)
 
 
@@ -81,6 +85,21 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_summary: bool = False) -> int:
     console = stderr_console()
+    if wants_json(arguments):
+        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
+        fields = asdict(info)
+        line = json_line("error", fields.pop("message"), **fields)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    else:
+        _print_error(console, error, arguments, cause)
+    if "--json" in arguments and not has_summary:
+        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
+        with contextlib.suppress(BrokenPipeError):
+            typer.echo(json.dumps({"status": Status.FAILED, "error": asdict(info)}, ensure_ascii=False))
+    return exit_code_of(error)
+
+
+def _print_error(console: Console, error: Exception, arguments: list[str], cause: BaseException) -> None:
     if not isinstance(error, HarborctlError) or "--verbose" in arguments or "-v" in arguments:
         import traceback
 
@@ -92,11 +111,6 @@ def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_s
         lines = [f"error: {error!r}", "hint: This is a bug in harborctl; please report it with the lines above."]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if "--json" in arguments and not has_summary:
-        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
-        with contextlib.suppress(BrokenPipeError):
-            typer.echo(json.dumps({"status": Status.FAILED, "error": asdict(info)}, ensure_ascii=False))
-    return exit_code_of(error)
 
 
 def describe(error: HarborctlError) -> str:

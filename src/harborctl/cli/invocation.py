@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from rich.console import Console
 
+from harborctl.cli.log_lines import JsonFormatter, LogFormat, json_line
 from harborctl.errors import HarborctlError
 from harborctl.model import ConnectionOptions
 
@@ -54,6 +55,9 @@ LogSlowOption = Annotated[
     float,
     typer.Option("--log-slow", metavar="S", min=0, help="Log statements that take longer.", rich_help_panel=COMMON),
 ]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", help="How lines on stderr are written.", rich_help_panel=COMMON)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Invocation:
     json: bool
     quiet: bool
     verbose: bool
+    log_format: LogFormat = LogFormat.TEXT
 
     def write(self, text: str) -> None:
         """Data on stdout. A reader that goes away early, as `head` does, is no failure of the command."""
@@ -83,7 +88,20 @@ class Invocation:
     def note(self, message: str) -> None:
         """Say something that a person may want to know, on stderr."""
         if not self.quiet:
-            self.err.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._say("info", message)
+
+    def complain(self, message: str) -> None:
+        """Say what went wrong where the command goes on; `--quiet` does not silence it."""
+        self._say("error", message)
+
+    def event(self, message: str, **fields: object) -> None:
+        """Something that only collectors of logs are told: people see it on stdout."""
+        if self.log_format is LogFormat.JSON and not self.quiet:
+            self._say("info", message, **fields)
+
+    def _say(self, level: str, message: str, **fields: object) -> None:
+        text = json_line(level, message, **fields) if self.log_format is LogFormat.JSON else message
+        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Summarized(Exception):
@@ -132,9 +150,12 @@ def _invocation(
     statement_timeout: StatementTimeoutOption = None,
     lock_timeout: LockTimeoutOption = None,
     log_slow: LogSlowOption = 30.0,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> Invocation:
     # Slow statements are told by the library's logger; here is where they become lines on stderr.
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else logging.Formatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("harborctl").setLevel(logging.ERROR if quiet else logging.WARNING)
     # The driver logs what goes wrong while it cleans up after an error; the error itself says it all.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
@@ -152,6 +173,7 @@ def _invocation(
         json=json,
         quiet=quiet,
         verbose=verbose,
+        log_format=log_format,
     )
 
 

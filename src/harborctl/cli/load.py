@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harborctl.cli.changes import print_changes
 from harborctl.cli.invocation import Invocation, Summarized, command
+from harborctl.cli.outcome import MetricsOption, Outcome, PingOption, told
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import (
     Analyze,
@@ -19,6 +21,7 @@ from harborctl.model import (
     Limit,
     LoadOptions,
     LoadResult,
+    Lock,
     MergeOptions,
     Mode,
     OnDuplicate,
@@ -26,6 +29,7 @@ from harborctl.model import (
     RejectFormat,
     RejectOptions,
     RowRange,
+    RunOptions,
     SourceFormat,
     Status,
     WriterName,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 ROWS = "Rows that meet rows of the table"
 COLUMNS = "Columns"
 BAD_ROWS = "Bad rows"
+RUNS = "Runs that are repeated, and runs at the same time"
 CSV = "CSV dialect: the defaults are COPY's, with a header"
 
 EXAMPLES = """
@@ -58,6 +63,10 @@ EXAMPLES = """
 
   harborctl load orders.csv -t shop.orders --on-error reject --max-rejects 1% --check 'price_cents >= 0'
 
+  harborctl load big.csv -t big --commit-every 1000000
+
+  harborctl load big.parquet -t big --jobs 4 --retries 5
+
   zcat big.csv.gz | harborctl load - -t big --delimiter ';' --null NULL --json
 """
 
@@ -67,8 +76,7 @@ def register(app: typer.Typer) -> None:
     command(app, "load", epilog=EXAMPLES)(load)
 
 
-def load(
-    invocation: Invocation,
+def load_options(
     *,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, globs in quotes, or - for stdin.")],
     table: Annotated[
@@ -177,6 +185,41 @@ def load(
         bool,
         typer.Option("--no-block", help="replace: readers see the old rows, and need not wait.", rich_help_panel=ROWS),
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Load even if this very load is already in.", rich_help_panel=RUNS)
+    ] = False,
+    lock: Annotated[
+        Lock,
+        typer.Option(
+            "--lock",
+            help="While another load into the table runs, other than appends: wait, fail (exit 5), or skip this one.",
+            rich_help_panel=RUNS,
+        ),
+    ] = Lock.WAIT,
+    retries: Annotated[
+        int,
+        typer.Option(
+            "--retries",
+            metavar="N",
+            min=0,
+            help="Begin anew after what passes: lost connections, restarts of the server, deadlocks, lock timeouts.",
+            rich_help_panel=RUNS,
+        ),
+    ] = 3,
+    commit_every: Annotated[
+        int | None,
+        typer.Option(
+            "--commit-every",
+            metavar="ROWS",
+            min=1,
+            help="Commit after so many rows; a rerun goes on where this one ended. append, ignore, upsert.",
+            rich_help_panel=RUNS,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", metavar="N", min=1, help="append: load by N processes.", rich_help_panel=RUNS),
+    ] = 1,
     renames: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="SRC=DST", help="Rename a column; repeatable.", rich_help_panel=COLUMNS),
@@ -216,11 +259,10 @@ def load(
     skip_lines: Annotated[
         int, typer.Option("--skip-lines", metavar="N", min=0, help="Lines before the header.", rich_help_panel=CSV)
     ] = 0,
-) -> None:
-    """Load CSV or Parquet files into one table, all or nothing.
+) -> LoadOptions:
+    """What the options of `harborctl load` mean; a job's loads have the same ones."""
+    from harborctl.load.parts import check_parts, in_parts
 
-    Columns are matched by name. Columns that the file lacks get their default. One bad row and nothing is committed.
-    """
     _check_meaning(
         mode,
         {
@@ -287,8 +329,41 @@ def load(
         batch_size=batch_size,
         analyze=analyze,
         ledger=not no_ledger,
+        run=RunOptions(again=again, lock=lock, retries=retries, commit_every=commit_every, jobs=jobs),
     )
-    _run(invocation, options)
+    if in_parts(options):
+        check_parts(options)
+    return options
+
+
+def load(
+    invocation: Invocation,
+    *,
+    metrics_file: MetricsOption = None,
+    ping: PingOption = None,
+    **given: Any,
+) -> None:
+    """Load CSV or Parquet files into one table, all or nothing.
+
+    Columns are matched by name. Columns that the file lacks get their default. One bad row and nothing is committed.
+    """
+    options = load_options(**given)
+    with told(invocation, ping, metrics_file, "load") as outcome:
+        _run(invocation, options, outcome)
+    if outcome.code is not ExitCode.OK:
+        raise typer.Exit(outcome.code)
+
+
+_OWN = inspect.signature(load)
+# To Typer, it takes what `load_options` takes.
+load.__signature__ = _OWN.replace(  # type: ignore[attr-defined]  # a function has attributes
+    parameters=[
+        _OWN.parameters["invocation"],
+        *inspect.signature(load_options).parameters.values(),
+        *(_OWN.parameters[name] for name in ("metrics_file", "ping")),
+    ]
+)
+load.__annotations__ = {**load_options.__annotations__, **load.__annotations__}
 
 
 # The modes in which an option means something.
@@ -344,7 +419,7 @@ def _range(given: str | None) -> RowRange | None:
     return wanted
 
 
-def _run(invocation: Invocation, options: LoadOptions) -> None:
+def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None:
     from harborctl.cli.progress import load_progress
     from harborctl.db.engine import open_database
     from harborctl.load.run import LoadFailed, run_load
@@ -354,11 +429,15 @@ def _run(invocation: Invocation, options: LoadOptions) -> None:
             with load_progress(invocation) as progress:
                 result = run_load(database, options, progress)
         except LoadFailed as failure:
+            outcome.add(failure.result)
+            invocation.event("load ended", **asdict(failure.result))
             if invocation.json:
                 print_json(invocation, failure.result)
             elif not invocation.quiet:
                 print_reasons(invocation, failure.result)
             raise Summarized(failure.error) from failure
+    outcome.add(result)
+    invocation.event("load ended", **asdict(result))
     if invocation.json:
         print_json(invocation, result)
     elif not invocation.quiet:
@@ -368,7 +447,7 @@ def _run(invocation: Invocation, options: LoadOptions) -> None:
     for note in result.notes:
         invocation.note(f"note: {note}")
     if result.status is Status.LOADED_WITH_REJECTS:
-        raise typer.Exit(ExitCode.REJECTS)
+        outcome.code = ExitCode.REJECTS
 
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:
@@ -380,6 +459,17 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
     """The summary for people on stdout: what became of the rows, zeros left out."""
     from rich.table import Table
 
+    if result.status is Status.LOCKED:
+        invocation.write(f"{result.table}: skipped, its lock is held, in {result.database}\n")
+        return
+    if earlier := result.earlier:
+        place = f" on {earlier.host}" if earlier.host else ""
+        rejected = f", which rejected {earlier.rejected:,} rows" if earlier.rejected else ""
+        invocation.write(
+            f"{result.table}: already loaded at {earlier.finished_at} by load {earlier.load_id}"
+            f" ({earlier.user}{place}){rejected}, into {result.database}; --again loads it once more\n"
+        )
+        return
     sources = ", ".join(file.path for file in result.files)
     table = Table()
     table.add_column(result.mode.value + (", rolled back" if result.status is Status.DRY_RUN else ""))

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -38,11 +38,12 @@ logger = logging.getLogger("harborctl")
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database. `url` names it to people: the password is left out."""
+    """An open database. `url` names it to people: the password is left out. With `options` another process opens it."""
 
     engine: sqlalchemy.Engine
     url: str
     embedded: bool
+    options: ConnectionOptions | None = field(default=None, repr=False)
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def open_database(options: ConnectionOptions, *, migrate_embedded: bool = True) 
     address = url.resolve(options)
     if address:
         with _engine(address, options) as engine:
-            yield Database(engine, address.display, embedded=False)
+            yield Database(engine, address.display, embedded=False, options=options)
         return
     with open_embedded(options, migrate=migrate_embedded) as database:
         yield database
@@ -75,7 +76,7 @@ def open_embedded(options: ConnectionOptions, *, migrate: bool = True) -> Iterat
     with server.leased(), _engine(url.Address(server.parameters, server.url), options) as engine:
         if migrate and pending(engine):
             upgrade(engine)
-        yield Database(engine, server.url, embedded=True)
+        yield Database(engine, server.url, embedded=True, options=options)
 
 
 @contextmanager

@@ -55,6 +55,24 @@ def ledger_installed(database: Engine | Connection) -> bool:
         return _exists(connection, loads.name)
 
 
+def require_ledger(connection: Connection) -> None:
+    """See that the ledger is one that this version can write to.
+
+    Raises:
+        UsageError: it is missing, or a newer harborctl has changed it.
+    """
+    if not _exists(connection, loads.name):
+        raise UsageError(
+            "this database has no ledger yet",
+            code="no_ledger",
+            hint="Run `harborctl migrate up ledger` once, or load with --no-ledger.",
+        )
+    # A user who may not read which version it is finds out by writing.
+    readable = "SELECT has_table_privilege('harborctl.alembic_version', 'SELECT')"
+    if _exists(connection, "alembic_version") and connection.scalar(text(readable)):
+        current(connection)
+
+
 def current(database: Engine | Connection) -> list[BranchState]:
     """Where the database stands, branch by branch.
 

@@ -66,7 +66,7 @@ def resolve(options: ConnectionOptions) -> Address | None:
                 hint=nearest(options.name, connections)
                 or f'Add [connections.{options.name}] with url = "postgresql://…" to harborctl.toml.',
             )
-        return parse(connections[options.name].url, f"connection {options.name}")
+        return parse(connections[options.name].resolved(options.name), f"connection {options.name}")
     if any(os.environ.get(name) for name in LIBPQ_PLACES):
         return Address({}, display({}), pgbouncer=_pgbouncer(None))
     return None

@@ -2,7 +2,7 @@
 
 The file has its name before the commit: a file that cannot be written fails the load while nothing has happened yet. If
 the load fails after that, the file goes away again, with two exceptions: when rejects were too many it is what the
-user needs next; and when the connection was lost during the commit, the rows may be in.
+user needs next; and when nobody can tell whether the commit went through, the rows may be in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harborctl.errors import ConnectionFailed, StatementFailed
+from harborctl.errors import StatementFailed
 from harborctl.load.reject_file import RejectFile
 from harborctl.load.rejects import Rejects
 from harborctl.sources.batch import REJECT_COLUMNS
@@ -20,7 +20,6 @@ from harborctl.sources.files import COMPRESSIONS
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from harborctl.errors import HarborctlError
     from harborctl.load.plan import Plan
     from harborctl.model import FileResult, LoadOptions
     from harborctl.sources.batch import Source
@@ -90,9 +89,9 @@ class Ending:
                 else "Raise the limit with --max-rejects.",
             )
 
-    def failed(self, error: HarborctlError) -> None:
-        """The load failed: the file must not say that rows are missing of what is not there."""
-        if self._file and not self._keeps_file and not isinstance(error, ConnectionFailed):
+    def failed(self) -> None:
+        """Nothing was committed: the file must not say that rows are missing of what is not there."""
+        if self._file and not self._keeps_file:
             self._file.remove()
 
     def summary(self) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from harborctl import __version__
 from harborctl.db.tables import files, loads
+from harborctl.model import Status
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, ScalarSelect
 
     from harborctl.db.catalog import Target
     from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions, RejectOptions
@@ -22,38 +24,98 @@ if TYPE_CHECKING:
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
 
 
+def begin(
+    connection: Connection,
+    options: LoadOptions,
+    load_id: str,
+    target: Target,
+    started_at: datetime,
+    fingerprint: str | None = None,
+) -> None:
+    """Write down that a load runs, or runs again, in a transaction of its own: one that is killed leaves this row."""
+    mine = {
+        "status": Status.RUNNING,
+        "finished_at": None,
+        "error": None,
+        "host": socket.gethostname(),
+        "backend_pid": func.pg_backend_pid(),
+        "backend_start": _backend_start(),
+    }
+    statement = insert(loads).values(
+        id=load_id,
+        target_schema=target.schema,
+        target_table=target.name,
+        mode=options.mode,
+        writer=options.writer,
+        started_at=started_at,
+        application_version=__version__,
+        options=_options(options),
+        fingerprint=fingerprint,
+        **mine,
+    )
+    connection.execute(statement.on_conflict_do_update(index_elements=[loads.c.id], set_=mine))
+
+
 def record(
-    connection: Connection, options: LoadOptions, result: LoadResult, target: Target | None, started_at: datetime
+    connection: Connection,
+    options: LoadOptions,
+    result: LoadResult,
+    target: Target | None,
+    started_at: datetime,
+    fingerprint: str | None = None,
 ) -> None:
     """Write down how a load ended, in the transaction of `connection`."""
-    connection.execute(
-        insert(loads).values(
-            id=result.load_id,
-            target_schema=target.schema if target else None,
-            target_table=target.name if target else result.table,
-            mode=result.mode,
-            writer=result.writer,
-            status=result.status,
-            **{name: getattr(result, name) for name in COUNTERS},
-            reject_file=result.reject_file,
-            started_at=started_at,
-            finished_at=func.clock_timestamp(),
-            seconds=result.seconds,
-            host=socket.gethostname(),
-            backend_pid=func.pg_backend_pid(),
-            backend_start=select(func.max(_backend_start())).scalar_subquery(),
-            application_version=__version__,
-            options=_options(options),
-            error=_storable(result.error) if result.error else None,
-        )
+    ended = {
+        "target_schema": target.schema if target else None,
+        "target_table": target.name if target else result.table,
+        "writer": result.writer,
+        "status": result.status,
+        **{name: getattr(result, name) for name in COUNTERS},
+        "reject_file": result.reject_file,
+        "finished_at": func.clock_timestamp(),
+        "seconds": result.seconds,
+        "error": _storable(result.error) if result.error else None,
+        "metadata": _metadata(result),
+    }
+    if fingerprint:
+        ended["fingerprint"] = fingerprint
+    statement = insert(loads).values(
+        id=result.load_id,
+        mode=result.mode,
+        started_at=started_at,
+        host=socket.gethostname(),
+        backend_pid=func.pg_backend_pid(),
+        backend_start=_backend_start(),
+        application_version=__version__,
+        options=_options(options),
+        **ended,
     )
+    # What a COMMIT whose answer was lost has settled stays.
+    statement = statement.on_conflict_do_update(
+        index_elements=[loads.c.id], set_=ended, where=loads.c.status == Status.RUNNING
+    )
+    connection.execute(statement)
     for position, file in enumerate(result.files, start=1):
         connection.execute(insert(files).values(load_id=result.load_id, position=position, **asdict(file)))
 
 
-def _backend_start() -> object:
+def _metadata(result: LoadResult) -> dict[str, object]:
+    known: dict[str, object] = {}
+    if result.attempts > 1:
+        known |= {"attempts": result.attempts, "retried": [_storable(error) for error in result.retried]}
+    if result.earlier:
+        known["earlier"] = result.earlier.load_id
+    return known
+
+
+def status_of(connection: Connection, load_id: str) -> str | None:
+    """What the ledger says of a load; None if it does not know it."""
+    return connection.execute(select(loads.c.status).where(loads.c.id == load_id)).scalar_one_or_none()
+
+
+def _backend_start() -> ScalarSelect[Any]:
     activity = func.pg_stat_get_activity(func.pg_backend_pid()).table_valued("backend_start")
-    return activity.c.backend_start
+    return select(func.max(activity.c.backend_start)).scalar_subquery()
 
 
 def _storable(error: ErrorInfo) -> dict[str, object]:

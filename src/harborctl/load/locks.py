@@ -5,37 +5,126 @@ Order: first the target's advisory lock, then the table. Who waits, waits before
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Integer, func, select
+from sqlalchemy import Integer, func, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.failures import translate
-from harborctl.errors import AccessDenied
-from harborctl.model import Mode
+from harborctl.db.failures import translate, translated
+from harborctl.errors import AccessDenied, LockHeld
+from harborctl.model import Lock, Mode
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
 
     from harborctl.db.catalog import Relation, Target
+    from harborctl.model import LoadOptions
 
 # "harb" in ASCII: the first half of our advisory locks' keys, the second is the table's oid.
 NAMESPACE = 0x68617262
 
+# "hrbj": of jobs.
+JOBS = 0x6872626A
 
-def lock_target(connection: Connection, target: Relation, mode: Mode, *, truncates: bool) -> None:
+LOCK_NOT_AVAILABLE = "55P03"
+
+_HOLDER = text("""
+    SELECT locks.pid, activity.usename AS user, nullif(activity.application_name, '') AS application,
+           coalesce(activity.client_hostname, host(activity.client_addr)) AS host, activity.xact_start AS since
+    FROM pg_locks AS locks LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
+    WHERE locks.locktype = 'advisory' AND locks.granted AND locks.objsubid = 2
+      AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND locks.classid = :namespace AND locks.objid = :oid
+    LIMIT 1
+""")
+
+
+logger = logging.getLogger("harborctl")
+
+
+def lock_target(
+    connection: Connection, target: Relation, options: LoadOptions, *, truncates: bool, has_turn: bool = False
+) -> bool:
     """Keep the target as it is until the load ends: its columns and indexes do not change under us.
 
     Of the loads that go by a key or replace only one runs at a time: two that met the same rows in different orders
-    would each wait for the other.
+    would each wait for the other. With `has_turn` this transaction is part of the one. Returns whether another load
+    had to be waited for.
+
+    Raises:
+        LockHeld: another load runs, and the options say not to wait for it, or no longer.
     """
-    if mode is not Mode.APPEND:
-        # An oid has no sign, an advisory lock's key has.
-        key = target.oid - 2**32 if target.oid >= 2**31 else target.oid
-        connection.execute(select(func.pg_advisory_xact_lock(NAMESPACE, sql_cast(key, Integer))))
+    waited = not has_turn and options.mode is not Mode.APPEND and take_turn(connection, target, options.run.lock)
+    _lock_table(connection, target, truncates=truncates)
+    return waited
+
+
+def take_turn(connection: Connection, target: Relation | Target, lock: Lock) -> bool:
+    """Take the target's advisory lock until this transaction ends. Returns whether it had to be waited for.
+
+    Raises:
+        LockHeld: another has it, and is not to be waited for, or no longer.
+    """
+    # An oid has no sign, an advisory lock's key has.
+    signed = target.oid - 2**32 if target.oid >= 2**31 else target.oid
+    return take_named(connection, NAMESPACE, signed, lock, f"another load into {target.schema}.{target.name} runs")
+
+
+def take_named(connection: Connection, namespace: int, number: int, lock: Lock, reason: str) -> bool:
+    """Take the advisory lock of two signed integers, as `take_turn`."""
+    key = (namespace, sql_cast(number, Integer))
+    if connection.execute(select(func.pg_try_advisory_xact_lock(*key))).scalar_one():
+        return False
+    message = f"{reason}: {_holder(connection, namespace, number)}"
+    if lock is not Lock.WAIT:
+        raise LockHeld(message, hint="Run it again later, or let it wait with --lock wait.")
+    logger.warning("waiting: %s", message)
+    try:
+        connection.execute(select(func.pg_advisory_xact_lock(*key)))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise LockHeld(message, hint="Run it again later, or raise --lock-timeout.") from error
+    return True
+
+
+@contextmanager
+def job_lock(engine: Engine, number: int, name: str, lock: Lock) -> Iterator[None]:
+    """Inside this block no other run of the job has it, in this database.
+
+    Raises:
+        LockHeld: another has, and is not to be waited for.
+    """
+    with translated(), engine.connect() as connection, connection.begin():
+        stay_idle(connection)
+        take_named(connection, JOBS, number, lock, f"job {name} runs already")
+        yield
+
+
+def stay_idle(connection: Connection) -> None:
+    """Let this transaction wait for others of ours as long as they take. It has no snapshot that VACUUM minds."""
+    connection.execute(select(func.set_config("idle_in_transaction_session_timeout", "0", True)))
+
+
+def _holder(connection: Connection, namespace: int, number: int) -> str:
+    """Who has the lock, as far as this user may know."""
+    # pg_locks shows the two halves as oids, which have no sign.
+    row = connection.execute(_HOLDER, {"namespace": namespace, "oid": number % 2**32}).one_or_none()
+    if row is None:
+        return "it has ended just now"
+    place = row.host or "this server's machine"
+    since = f", since {row.since:%Y-%m-%d %H:%M:%S %z}" if row.since else ""
+    return f"{row.application or 'a session'} of user {row.user} on {place}, process {row.pid}{since}"
+
+
+def _lock_table(connection: Connection, target: Relation, *, truncates: bool) -> None:
     if target.kind not in "rpv":
         return
     # At once as strong as it will have to be: two that want more of a lock that both have wait for each other.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from contextlib import ExitStack, suppress
@@ -16,10 +17,20 @@ from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import Target, described, find_relation, find_target
 from harborctl.db.failures import translated
-from harborctl.db.migrations import ledger_installed
+from harborctl.db.migrations import ledger_installed, require_ledger
 from harborctl.db.statistics import analyze_after
-from harborctl.errors import BadRow, HarborctlError, Interrupted, StatementFailed, TargetError, UsageError
+from harborctl.errors import (
+    BadRow,
+    ConnectionFailed,
+    HarborctlError,
+    Interrupted,
+    LockHeld,
+    StatementFailed,
+    TargetError,
+    UsageError,
+)
 from harborctl.load import ledger
+from harborctl.load.backend import Backend, backend_of, end_backend
 from harborctl.load.careful import write_carefully
 from harborctl.load.changes import sent
 from harborctl.load.convert import Session
@@ -28,12 +39,28 @@ from harborctl.load.ending import Ending
 from harborctl.load.further import further_bad_rows
 from harborctl.load.locks import lock_target
 from harborctl.load.modes import Work, carry_out, check_target, truncates
+from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refuse_unfinished
+from harborctl.load.outcome import ended_as
+from harborctl.load.parts import in_parts
 from harborctl.load.plan import Plan, make_plan
+from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
 from harborctl.load.values_writer import write_values
 from harborctl.load.watch import KeyWatch, Places
-from harborctl.model import Change, ErrorInfo, LoadOptions, LoadResult, OnDuplicate, Status, WriterName
+from harborctl.model import (
+    Change,
+    ErrorInfo,
+    FileResult,
+    LoadOptions,
+    LoadResult,
+    Lock,
+    Mode,
+    OnDuplicate,
+    Status,
+    WriterName,
+)
 from harborctl.sources import open_sources
+from harborctl.sources.files import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,23 +76,44 @@ if TYPE_CHECKING:
 # and a second thread would.
 SMALL_LOAD_ROWS = 2000
 
+logger = logging.getLogger("harborctl")
+
 
 def run_load(database: Database, options: LoadOptions, progress: Progress) -> LoadResult:
-    """Load `options.sources` into one table, all or nothing.
+    """Load `options.sources` into one table, all or nothing; after a failure that may pass, anew.
 
     Raises:
         LoadFailed: with the error as its cause; nothing was committed, and the ledger says so where it can.
     """
-    load = _Load(database, options, progress)
-    try:
-        return load.run()
-    except (HarborctlError, KeyboardInterrupt) as error:
-        cause = error if isinstance(error, HarborctlError) else Interrupted("interrupted; nothing was committed")
-        if load.ending:
-            load.ending.failed(cause)
-        if isinstance(cause, BadRow) and load.plans:
-            cause.further = further_bad_rows(database.engine, options, load.plans, cause)
-        raise LoadFailed(load.failed(cause), cause) from error
+    load = _load_of(database, options, progress)
+    while True:
+        try:
+            load.wait()
+            return load.run()
+        except (HarborctlError, KeyboardInterrupt) as error:
+            cause = error if isinstance(error, HarborctlError) else Interrupted("interrupted; nothing was committed")
+            try:
+                if settled := load.settled(cause):
+                    return settled
+            except HarborctlError as unknown:
+                raise LoadFailed(load.failed(unknown), unknown) from error
+            load.withdraw_rejects()
+            if not load.may_begin_anew(cause):
+                if isinstance(cause, BadRow) and load.plans:
+                    cause.further = further_bad_rows(database.engine, options, load.plans, cause)
+                raise LoadFailed(load.failed(cause), cause) from error
+
+
+def _load_of(database: Database, options: LoadOptions, progress: Progress) -> Attempt:
+    notes: tuple[str, ...] = ()
+    if options.run.jobs > 1 and options.mode is not Mode.APPEND:
+        options = replace(options, run=replace(options.run, jobs=1))
+        notes = (f"mode {options.mode} loads by one connection: --jobs is for appends",)
+    if options.dry_run or not in_parts(options):
+        return Attempt(database, options, progress, notes=notes)
+    from harborctl.load.chunked import ChunkedLoad  # it builds on this module
+
+    return ChunkedLoad(database, options, progress, notes=notes)
 
 
 class LoadFailed(Exception):
@@ -78,8 +126,12 @@ class LoadFailed(Exception):
 
 
 @dataclass(slots=True)
-class _Load:
-    """What is known of a running load."""
+class Attempt:
+    """What is known of a running load.
+
+    Attributes:
+        has_turn: another transaction of this load has the target's lock.
+    """
 
     database: Database
     options: LoadOptions
@@ -92,44 +144,70 @@ class _Load:
     writer: WriterName = WriterName.AUTO
     ending: Ending | None = None
     plans: list[Plan] = field(default_factory=list)
+    retried: list[ErrorInfo] = field(default_factory=list)
+    backend: Backend | None = None
+    connected: bool = False
+    # What COMMIT was sent for; whether it went through only its answer says, or the ledger.
+    committing: LoadResult | None = None
+    has_turn: bool = False
+    notes: tuple[str, ...] = ()
 
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
+        self.target, self.backend, self.writer = None, None, WriterName.AUTO
+        self.ending, self.plans = None, []
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
             if self.options.rejects.rejecting:
                 self.ending = stack.enter_context(Ending(self.options, self.sources))
             for source in self.sources:
                 stack.callback(source.close)
-            with translated(), self.database.engine.connect() as connection, connection.begin() as transaction:
-                result = self._load(connection)
-                if self.options.dry_run:
-                    transaction.rollback()
+            with translated(), self.database.engine.connect() as connection:
+                self.connected = True
+                try:
+                    if self.keeps_record:
+                        self._begin(connection)
+                    with connection.begin() as transaction:
+                        result = self._load(connection)
+                        if self.options.dry_run:
+                            transaction.rollback()
+                        else:
+                            self.committing = result
+                except AlreadyLoaded as known:
+                    self.withdraw_rejects()
+                    self.ending = None
+                    return self.unneeded(
+                        connection, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier)
+                    )
+                except LockHeld as held:
+                    if self.options.run.lock is not Lock.SKIP:
+                        raise
+                    return self.unneeded(connection, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+            self.committing = None
             return result
 
+    @property
+    def keeps_record(self) -> bool:
+        """Whether the ledger is to know of this load."""
+        return self.options.ledger and not self.options.dry_run
+
+    def _begin(self, connection: Connection) -> None:
+        """Say in the ledger that this load runs, unless it need not."""
+        with connection.begin():
+            require_ledger(connection)
+            self.backend = backend_of(connection)
+            self.target = find_target(connection, self.table_name())
+            refuse_known(connection, self.options, self.target, self.sources)
+            if self.options.mode is Mode.APPEND:
+                refuse_unfinished(connection, self.options, self.target, self.sources)
+            ledger.begin(connection, self.options, self.load_id, self.target, self.started_at)
+
     def _load(self, connection: Connection) -> LoadResult:
-        if self.options.ledger and not self.options.dry_run and not ledger_installed(connection):
-            raise UsageError(
-                "this database has no ledger yet",
-                code="no_ledger",
-                hint="Run `harborctl migrate up ledger` once, or load with --no-ledger.",
-            )
-        self.target = self._locked_target(connection)
-        session = _session(connection)
-        plans = [make_plan(source, self.target, self.options, session) for source in self.sources]
-        _check_same_columns(self.sources, plans)
-        self.plans = plans
-        if self.ending:
-            self.ending.prepare(plans)
-        # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
-        # sends COPY data, would wait forever for a server that waits for its reader.
-        connection.execute(text("SET LOCAL client_min_messages = error"))
-        self._start_progress()
-        work = self._work(connection, plans, session)
-        account = carry_out(work)
+        self.backend = backend_of(connection)
+        work, account = self.write(connection)
         if self.ending:
             account = replace(account, rows_read=account.rows_read + self.ending.rejected)
-        self._check_expected(account)
+        self.check_expected(account.rows_read)
         if self.ending:
             self.progress.stage("rejects")
             self.ending.settle(account.rows_read, dry_run=self.options.dry_run)
@@ -137,30 +215,65 @@ class _Load:
             return self._dry_result(connection, work, account)
         self.progress.stage("analyze")
         changed = account.inserted + account.updated + account.deleted
-        analyze_after(connection, self.target, changed, self.options.analyze)
+        analyze_after(connection, work.plan.target, changed, self.options.analyze)
         has_rejects = self.ending is not None and self.ending.rejected
         status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
-        result = replace(self._summary(status), **asdict(account), notes=tuple(work.notes))
-        if self.options.ledger:
-            ledger.record(connection, self.options, result, self.target, self.started_at)
+        result = replace(self.summary(status), **asdict(account), notes=(*self.notes, *work.notes))
+        if self.keeps_record:
+            mark = refuse_twice(connection, self.options, work.plan.target, self.sources, result.files)
+            ledger.record(connection, self.options, result, self.target, self.started_at, mark)
         self.progress.stage("commit")
         return result
 
+    def write(self, connection: Connection) -> tuple[Work, Account]:
+        """Put the rows of `sources` into the target, in the transaction of `connection`."""
+        self.target = self._locked_target(connection)
+        session = self.make_plans(connection, self.target)
+        if self.ending:
+            self.ending.prepare(self.plans)
+        # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
+        # sends COPY data, would wait forever for a server that waits for its reader.
+        connection.execute(text("SET LOCAL client_min_messages = error"))
+        self.start_progress()
+        work = self._work(connection, self.plans, session)
+        account = carry_out(work)
+        return work, account
+
+    def make_plans(self, connection: Connection, target: Target) -> Session:
+        """Settle what becomes of each column of each source."""
+        zone = connection.execute(text("SELECT current_setting('TimeZone')")).scalar_one()
+        utc = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
+        session = Session(zone in utc)
+        plans = [make_plan(source, target, self.options, session) for source in self.sources]
+        _check_same_columns(self.sources, plans)
+        self.plans = plans
+        return session
+
     def _locked_target(self, connection: Connection) -> Target:
         """The target as it is once nobody can change it any more."""
-        found = find_relation(connection, self._table_name())
+        relation = find_relation(connection, self.table_name())
         if truncates(self.options):  # readers shall not wait for what will be refused
-            check_target(described(connection, found), self.options.mode)
-        lock_target(connection, found, self.options.mode, truncates=truncates(self.options))
-        locked = find_target(connection, self._table_name())
+            check_target(described(connection, relation), self.options.mode)
+        waited = lock_target(
+            connection, relation, self.options, truncates=truncates(self.options), has_turn=self.has_turn
+        )
+        locked = find_target(connection, self.table_name())
+        if waited and self.keeps_record:
+            # The one that we waited for may have done our work.
+            refuse_known(connection, self.options, locked, self.sources)
         check_target(locked, self.options.mode)
         return locked
 
-    def _check_expected(self, account: Account) -> None:
+    def check_expected(self, rows_read: int) -> None:
+        """Before the commit.
+
+        Raises:
+            StatementFailed: the sources hold fewer or more rows than they should.
+        """
         expected = self.options.rejects.expected
-        if expected is not None and account.rows_read not in expected:
+        if expected is not None and rows_read not in expected:
             raise StatementFailed(
-                f"{account.rows_read:,} rows were read, and {expected} were expected",
+                f"{rows_read:,} rows were read, and {expected} were expected",
                 code="unexpected_rows",
                 hint="Look whether the source is complete; --expect-rows says how many there may be.",
             )
@@ -222,11 +335,13 @@ class _Load:
         self.writer = WriterName.VALUES
         return taken
 
-    def _start_progress(self) -> None:
+    def start_progress(self) -> None:
+        """Tell how much there is to read."""
         sizes = [source.size for source in self.sources]
         self.progress.start(None if None in sizes else sum(size or 0 for size in sizes))
 
-    def _table_name(self) -> str:
+    def table_name(self) -> str:
+        """The target as the user named it, or the source's stem."""
         if self.options.table:
             return self.options.table
         names = {source.name for source in self.sources}
@@ -237,10 +352,71 @@ class _Load:
 
     # -- how it ended
 
+    def unneeded(self, connection: Connection, result: LoadResult) -> LoadResult:
+        """A load that ends before it has done anything."""
+        if self.keeps_record:
+            with connection.begin():
+                ledger.record(connection, self.options, result, self.target, self.started_at)
+        return result
+
+    def settled(self, error: HarborctlError) -> LoadResult | None:
+        """The result after all, if COMMIT was sent, its answer did not come, and it did go through.
+
+        Raises:
+            ConnectionFailed: nobody can be asked.
+        """
+        result, self.committing = self.committing, None
+        if result is None or not isinstance(error, (ConnectionFailed, Interrupted)):
+            return None
+        if self.keeps_record and self.backend is not None:
+            status = ended_as(self.database.engine, self.load_id, self.backend)
+        else:
+            status = None
+        if status is None:
+            raise ConnectionFailed(
+                "the connection was lost during COMMIT: whether the load is in is not known",
+                code="commit_unknown",
+                hint="Run it again: what is in is not loaded twice."
+                if self.keeps_record
+                else "Look into the table. With a ledger harborctl could tell.",
+            )
+        note = "the connection was lost during COMMIT; the ledger says that the load is in"
+        return replace(result, notes=(*result.notes, note)) if status == result.status else None
+
+    def withdraw_rejects(self) -> None:
+        """Nothing was committed: a reject file that says otherwise goes away."""
+        if self.ending:
+            self.ending.failed()
+
+    def may_begin_anew(self, error: HarborctlError) -> bool:
+        """Whether another attempt is left and worth it; the failed one is noted then."""
+        if len(self.retried) >= self.options.run.retries or not may_pass(error, was_connected=self.connected):
+            return False
+        if STDIN in self.options.sources:
+            error.hint = " ".join(
+                filter(None, [error.hint, "It was not tried again: standard input is read only once."])
+            )
+            return False
+        self.retried.append(ErrorInfo.of(error))
+        return True
+
+    def wait(self) -> None:
+        """Before each attempt but the first: give the trouble time to pass, and see the old transaction gone."""
+        if not self.retried:
+            return
+        seconds = pause(len(self.retried))
+        attempts = f"attempt {len(self.retried)} of {self.options.run.retries + 1}"
+        logger.warning("%s failed: %s; again in %.1f s", attempts, self.retried[-1].message, seconds)
+        time.sleep(seconds)
+        self.database.engine.dispose()  # what is sound would be given to the next attempt, and is to end
+        if self.backend is not None:
+            with translated(), self.database.engine.begin() as connection:
+                end_backend(connection, self.backend)
+
     def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
         # A COMMIT would check what is deferred.
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        notes = tuple(work.notes)
+        notes = (*self.notes, *work.notes)
         if account.inserted + account.updated:
             sequences = [c.sequence for c in work.plan.target.columns if c.sequence and c.name not in work.plan.names]
             notes += tuple(
@@ -248,14 +424,13 @@ class _Load:
                 for sequence in sequences
             )
         changes = sorted(work.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
-        return replace(self._summary(Status.DRY_RUN), **asdict(account), changes=tuple(changes), notes=notes)
+        return replace(self.summary(Status.DRY_RUN), **asdict(account), changes=tuple(changes), notes=notes)
 
-    def _summary(self, status: Status) -> LoadResult:
+    def summary(self, status: Status) -> LoadResult:
+        """What there is to say of any load that ends so."""
         seconds = time.monotonic() - self.start
         is_read = status in {Status.LOADED, Status.LOADED_WITH_REJECTS, Status.DRY_RUN}
-        files = tuple(source.result() for source in self.sources) if is_read else ()
-        if self.ending:
-            files = self.ending.counted(files)
+        files = self.read_files() if is_read else ()
         rows = sum(file.rows for file in files)
         return LoadResult(
             status=status,
@@ -267,16 +442,24 @@ class _Load:
             seconds=round(seconds, 3),
             rows_per_second=round(rows / seconds),
             database=self.database.url,
+            notes=self.notes,
+            attempts=len(self.retried) + 1,
+            retried=tuple(self.retried),
             **(self.ending.summary() if self.ending else {}),
         )
+
+    def read_files(self) -> tuple[FileResult, ...]:
+        """The sources, all of them read to their ends."""
+        files = tuple(source.result() for source in self.sources)
+        return self.ending.counted(files) if self.ending else files
 
     def failed(self, error: HarborctlError) -> LoadResult:
         """The summary of a load that `error` ended, recorded in a transaction of its own if the database is there."""
         status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
         result = replace(
-            self._summary(status), error=ErrorInfo.of(error), errors=tuple(map(ErrorInfo.of, error.further))
+            self.summary(status), error=ErrorInfo.of(error), errors=tuple(map(ErrorInfo.of, error.further))
         )
-        if self.options.ledger and not self.options.dry_run:
+        if self.keeps_record:
             try:
                 with self.database.engine.begin() as connection:
                     if ledger_installed(connection):
@@ -284,11 +467,6 @@ class _Load:
             except (DBAPIError, HarborctlError):
                 pass  # what made the load fail is what the user must hear of; the ledger could not be reached
         return result
-
-
-def _session(connection: Connection) -> Session:
-    zone = connection.execute(text("SELECT current_setting('TimeZone')")).scalar_one()
-    return Session(zone in {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
 
 
 def _check_same_columns(sources: list[Source], plans: list[Plan]) -> None:

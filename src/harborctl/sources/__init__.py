@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harborctl.model import CsvDialect, LoadOptions
     from harborctl.sources.batch import Source
 
-__all__ = ["open_sources"]
+__all__ = ["open_file", "open_sources"]
 
 
 def open_sources(options: LoadOptions) -> list[Source]:
@@ -27,10 +27,11 @@ def open_sources(options: LoadOptions) -> list[Source]:
         SourceError: one is missing, a folder, unreadable, or not of its format.
     """
     keep = options.rejects.rejecting
-    return [_open(file, options.dialect, keep=keep) for file in find_files(options.sources, options.format)]
+    return [open_file(file, options.dialect, keep=keep) for file in find_files(options.sources, options.format)]
 
 
-def _open(file: SourceFile, dialect: CsvDialect, *, keep: bool) -> Source:
+def open_file(file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> Source:
+    """One source, opened far enough to know its columns."""
     if file.format is SourceFormat.PARQUET:
         from harborctl.sources.parquet import ParquetSource
 

@@ -31,6 +31,7 @@ from harborctl.sources.csv_records import (
     records,
     without_line_end,
 )
+from harborctl.sources.files import HashingReader
 from harborctl.sources.read_again import Block, PushedBack, Rereadable, by_block
 from harborctl.sources.transcode import shown, undecodable
 
@@ -180,6 +181,14 @@ class CsvSource:
     def close(self) -> None:
         """See `Source.close`."""
         self._file.close()
+
+    def divisible_from(self) -> int | None:
+        """Where in the file its first record begins, before any has been read; None where quotes do not tell, from any
+        record's start, where records end, or bytes of the text are not bytes of the file."""
+        is_file = isinstance(self._text, HashingReader) and self.size is not None
+        if not is_file or self._dialect.escape != self._dialect.quote:
+            return None
+        return self._raw.position - len(self._pending)
 
     # -- the start of the file
 

@@ -9,7 +9,7 @@ import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from harborctl.errors import SourceError
 from harborctl.model import SourceFormat
@@ -40,6 +40,20 @@ HASH_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Bytes of a file that are read as if they were all of it: the first `head`, then those from `start` to `end`.
+
+    Attributes:
+        hashed: whether anybody will ask for their digest.
+    """
+
+    head: int
+    start: int
+    end: int
+    hashed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A readable file (or standard input, whose `path` is None), its format, and Arrow's name of its compression."""
 
@@ -47,6 +61,7 @@ class SourceFile:
     path: Path | None
     format: SourceFormat
     compression: str | None = None
+    stretch: Stretch | None = None
 
 
 def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> list[SourceFile]:
@@ -120,7 +135,31 @@ def open_bytes(file: SourceFile) -> BinaryIO:
     if file.path is None:
         # Not sys.stdin: its lock, held by a thread that waits for input, would keep the process from ending.
         return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # a descriptor has no path
-    return file.path.open("rb", buffering=0)
+    raw = file.path.open("rb", buffering=0)
+    return raw if file.stretch is None else cast("BinaryIO", _StretchReader(raw, file.stretch))
+
+
+class _StretchReader:
+    """Reads a stretch of a file; no more of it than `HashingReader` calls."""
+
+    def __init__(self, raw: BinaryIO, stretch: Stretch) -> None:
+        self._raw = raw
+        self._parts = [(0, stretch.head), (stretch.start, stretch.end)]
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end only."""
+        while self._parts:
+            start, end = self._parts[0]
+            self._raw.seek(start)
+            if data := self._raw.read(min(size, end - start)):
+                self._parts[0] = (start + len(data), end)
+                return data
+            del self._parts[0]
+        return b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
 
 
 class ByteStream(Protocol):
@@ -168,16 +207,17 @@ def sha256_of(path: Path) -> str:
 class HashingReader:
     """A stream that remembers how much was read of it, and the SHA-256 of that."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, *, hashes: bool = True) -> None:
         self._raw = raw
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if hashes else None
         self.position = 0
         self.closed = False
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; fewer only at the end."""
         data = self._raw.read(size)
-        self._digest.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
         self.position += len(data)
         return data
 
@@ -191,8 +231,8 @@ class HashingReader:
         return b"".join(pieces)
 
     def sha256(self) -> str:
-        """Hexadecimal digest of all bytes read so far."""
-        return self._digest.hexdigest()
+        """Hexadecimal digest of all bytes read so far; empty if it was not to be told."""
+        return self._digest.hexdigest() if self._digest is not None else ""
 
     def read_to_end(self) -> None:
         """Read what is left, so that position and digest are those of the whole."""

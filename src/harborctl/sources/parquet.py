@@ -28,7 +28,8 @@ class ParquetSource:
     named = True
     format = SourceFormat.PARQUET
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, groups: Sequence[int] | None = None, rows_before: int = 0) -> None:
+        """All row groups, or these ones, before which the file has so many rows."""
         if file.path is None:
             raise SourceError(
                 "Parquet cannot be read from standard input: its index is at the end",
@@ -40,6 +41,8 @@ class ParquetSource:
         self._bytes = file.path.stat().st_size
         self.size: int | None = self._bytes
         self._rows = 0
+        self._groups = groups
+        self._rows_before = rows_before
         try:
             self._file = pq.ParquetFile(file.path, memory_map=False, pre_buffer=False)
             self.schema: pa.Schema = self._file.schema_arrow
@@ -54,7 +57,9 @@ class ParquetSource:
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]
-        reader = self._file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
+        reader = self._file.iter_batches(
+            batch_size=BATCH_ROWS, row_groups=self._groups, columns=names, use_threads=False
+        )
         while True:
             try:
                 records = next(reader, None)
@@ -62,12 +67,12 @@ class ParquetSource:
                 raise BadRow(
                     f"the file is damaged: {error}",
                     code="bad_parquet",
-                    location=Location(self.name, self._rows + 1),
+                    location=Location(self.name, self._rows_before + self._rows + 1),
                     hint="Fetch the file again: it may have been cut short.",
                 ) from error
             if records is None:
                 return
-            first_row = self._rows + 1
+            first_row = self._rows_before + self._rows + 1
             self._rows += records.num_rows
             row_of = partial(int.__add__, first_row - 1)
             yield Batch(records.select(names), self.name, partial(int.__add__, first_row), row_of=row_of)
@@ -88,6 +93,11 @@ class ParquetSource:
                 piece_start += piece.num_rows
                 piece = next(pieces)
             yield Original(row + 1, row=piece.slice(row - piece_start, 1))
+
+    def row_groups(self) -> tuple[int, ...]:
+        """The rows of each row group."""
+        metadata = self._file.metadata
+        return tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
 
     def position(self) -> int:
         """See `Source.position`; rows stand in for bytes, since columns are not read in file order."""

@@ -81,7 +81,7 @@ class Rereadable:
         if file.path is None and keep:
             self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115  # closed by close()
             raw = _Kept(raw, self._kept)  # type: ignore[assignment]  # HashingReader only reads and closes
-        self.raw = HashingReader(raw)
+        self.raw = HashingReader(raw, hashes=file.stretch is None or file.stretch.hashed)
         self._state = self._now()
         self.text = self._decoded(self.raw)
 

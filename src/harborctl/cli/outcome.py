@@ -1,0 +1,156 @@
+"""Whom a load or a job tells how it went, besides its caller: a file of metrics, and an URL that watches over it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harborctl.cli.invocation import Invocation, Summarized
+from harborctl.errors import ExitCode, UsageError, exit_code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harborctl.model import LoadResult
+
+TOLD = "Who else is told"
+
+MetricsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-file",
+        metavar="PATH",
+        help="Write Prometheus metrics there, for node_exporter's textfile collector.",
+        rich_help_panel=TOLD,
+    ),
+]
+PingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ping",
+        metavar="URL",
+        help="Call URL/start, then URL or URL/fail, as healthchecks.io has it.",
+        rich_help_panel=TOLD,
+    ),
+]
+
+# Seconds. Nobody's load waits for a watcher that is down.
+PING_TIMEOUT = 5.0
+ROWS = ("inserted", "updated", "unchanged", "deleted", "skipped", "stale", "duplicates", "rejected")
+
+logger = logging.getLogger("harborctl")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What there is to tell: the loads so far, and with what the command will exit."""
+
+    name: str
+    loads: list[LoadResult] = field(default_factory=list)
+    code: ExitCode = ExitCode.OK
+
+    def add(self, result: LoadResult) -> None:
+        """One more load has ended."""
+        self.loads.append(result)
+
+
+@contextmanager
+def told(invocation: Invocation, ping: str | None, metrics: Path | None, name: str) -> Iterator[Outcome]:
+    """Whoever wants to know is told of the begin and the end of this block; what fails there only warns.
+
+    Raises:
+        UsageError: the URL is none, or prometheus_client is not installed.
+    """
+    if ping is not None and not ping.startswith(("http://", "https://")):
+        raise UsageError("--ping takes an URL that starts with http:// or https://")
+    if metrics is not None:
+        _require_prometheus()
+    outcome, start = Outcome(name), time.monotonic()
+    _call(invocation, ping, "/start")
+    try:
+        yield outcome
+    except BaseException as error:
+        cause = error.error if isinstance(error, Summarized) else error
+        outcome.code = exit_code_of(cause)
+        raise
+    finally:
+        if metrics is not None:
+            _write(invocation, metrics, outcome, time.monotonic() - start)
+        _call(invocation, ping, "" if outcome.code in {ExitCode.OK, ExitCode.REJECTS} else "/fail")
+
+
+def _call(invocation: Invocation, url: str | None, what: str) -> None:
+    if url is None:
+        return
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    address, question, query = url.partition("?")
+    try:
+        with urlopen(address.rstrip("/") + what + question + query, timeout=PING_TIMEOUT):  # noqa: S310  # http(s) only
+            pass
+    except (URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        invocation.note(f"warning: --ping {what or 'success'} failed: {reason}")
+
+
+def _require_prometheus() -> None:
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "--metrics-file needs prometheus_client", code="not_installed", hint="pip install 'harborctl[metrics]'"
+        ) from error
+
+
+def _write(invocation: Invocation, path: Path, outcome: Outcome, seconds: float) -> None:
+    """The file appears whole, or stays as it was."""
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+    registry = CollectorRegistry()
+    job = outcome.name
+
+    def gauge(name: str, text: str, value: float, **labels: str) -> None:
+        known = gauges.get(name) or Gauge(f"harborctl_{name}", text, ["job", *labels], registry=registry)
+        gauges[name] = known
+        known.labels(job=job, **labels).set(value)
+
+    gauges: dict[str, Gauge] = {}
+    now = time.time()
+    succeeded = outcome.code in {ExitCode.OK, ExitCode.REJECTS}
+    last = now if succeeded else _last_success(path, job)
+    gauge("last_run_timestamp_seconds", "When the last run ended.", now)
+    if last is not None:
+        gauge("last_success_timestamp_seconds", "When the last run that did not fail ended.", last)
+    gauge("exit_code", "With what the last run ended.", outcome.code)
+    gauge("seconds", "How long the last run took.", seconds)
+    sums: dict[tuple[str, str], int] = {}
+    for load in outcome.loads:
+        for kind in ROWS:
+            key = (load.table, kind)
+            sums[key] = sums.get(key, 0) + getattr(load, kind)
+    for (table, kind), rows in sums.items():
+        gauge("rows", "What became of the rows that the last run read.", rows, table=table, outcome=kind)
+    try:
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        invocation.note(f"warning: --metrics-file {path} cannot be written: {error.strerror}")
+
+
+def _last_success(path: Path, job: str) -> float | None:
+    """What the file said before."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    samples = [sample for family in families for sample in family.samples]
+    wanted = "harborctl_last_success_timestamp_seconds"
+    return next((s.value for s in samples if s.name == wanted and s.labels.get("job") == job), None)

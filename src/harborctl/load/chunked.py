@@ -1,0 +1,327 @@
+"""Loads in chunks: `--commit-every` commits each with its ledger row, `--jobs` loads several at once.
+
+One connection holds the load's locks from begin to end and does nothing else. The chunks are loaded by lanes. With
+`--jobs` alone all of them are written before the first is committed: only a crash between the first COMMIT and the last
+leaves a part of the load behind. Whatever is left behind, the next run finds in the ledger, and loads what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, cast, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from harborctl.db.catalog import find_target
+from harborctl.db.failures import translated
+from harborctl.db.migrations import require_ledger
+from harborctl.db.statistics import analyze_after
+from harborctl.errors import HarborctlError, LockHeld, UsageError
+from harborctl.load import ledger
+from harborctl.load.backend import backend_of
+from harborctl.load.chunks import Chunk, check_unchanged, committed, missing, next_number, total
+from harborctl.load.lanes import Job, make_lanes
+from harborctl.load.locks import stay_idle, take_named, take_turn
+from harborctl.load.modes import check_target
+from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfinished
+from harborctl.load.parts import check_parts
+from harborctl.load.run import Attempt
+from harborctl.model import FileResult, LoadResult, Lock, Mode, Status, WriterName
+from harborctl.sources import open_file
+from harborctl.sources.files import HASH_BLOCK_BYTES, HashingReader, find_files, open_bytes, sha256_of
+from harborctl.sources.pieces import divisible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from sqlalchemy import Connection
+
+    from harborctl.load.lanes import Lane
+    from harborctl.sources.files import SourceFile
+    from harborctl.sources.pieces import Divisible, Piece
+
+# "hrbc" in ASCII: beside the targets' locks, those of loads in chunks, by fingerprint.
+NAMESPACE = 0x68726263
+
+# Seconds after which a lane that waits for another looks whether that has failed.
+POLL = 0.1
+
+# All of a load's writers, and nobody else, share its lock, which `pg_locks` shows in two halves.
+_END_WRITERS = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint << 32 | objid::bigint = :key
+""")
+
+logger = logging.getLogger("harborctl")
+
+
+@dataclass(slots=True)
+class ChunkedLoad(Attempt):
+    """A load in chunks, as far as it is known."""
+
+    files: tuple[Divisible, ...] = ()
+    done: list[Chunk] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: bool = False
+    _written: int = 0
+    _read: list[str] = field(default_factory=list)
+    _writers_key: int = 0
+
+    def run(self) -> LoadResult:
+        """Load what is missing, chunk by chunk."""
+        check_parts(self.options)
+        self.target, self.backend, self._ended, self.done, self.plans = None, None, False, [], []
+        with ExitStack() as stack:
+            found = find_files(self.options.sources, self.options.format)
+            self.sources = []
+            for file in found:
+                self.sources.append(open_file(file, self.options.dialect))
+                stack.callback(self.sources[-1].close)
+            pairs = zip(found, self.sources, strict=True)
+            self.files = tuple(divisible(file, source, self.options.dialect) for file, source in pairs)
+            if self.options.run.commit_every and (whole := [each for each in self.files if each.is_whole]):
+                raise UsageError(
+                    f"--commit-every needs files that can be entered in the middle, which {whole[0].file.name} is not",
+                    code="not_divisible",
+                    hint="That are uncompressed UTF-8 CSV files with a header, and Parquet files.",
+                )
+            with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
+                self.connected = True
+                try:
+                    with holder.begin():
+                        job = self._begin_chunks(holder, books)
+                        return self._carry_out(job, books)
+                except AlreadyLoaded as known:
+                    return self.unneeded(books, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier))
+                except LockHeld as held:
+                    if self.options.run.lock is not Lock.SKIP:
+                        raise
+                    return self.unneeded(books, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+
+    def _begin_chunks(self, holder: Connection, books: Connection) -> Job:
+        """Take the locks, say that this load runs or runs again, and see what is in."""
+        with books.begin():
+            require_ledger(books)
+            self.target = target = find_target(books, self.table_name())
+        check_target(target, self.options.mode)
+        with books.begin():
+            self.make_plans(books, target)
+        mark = fingerprint(self.options, target, self.sources)
+        self._writers_key = key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
+        self.backend = backend_of(holder)
+        stay_idle(holder)
+        policy = self.options.run.lock
+        take_named(holder, NAMESPACE, key >> 32, policy, f"the same load into {target.label} runs")
+        if self.options.mode is not Mode.APPEND:
+            take_turn(holder, target, policy)
+        with books.begin():
+            # What a killed run has left is over when this lock can be had.
+            books.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
+            refuse_known(books, self.options, target, self.sources)
+            load_id = unfinished(books, self.options, target, mark)
+            done = committed(books, load_id) if load_id else []
+            digests = tuple("" if each.quote is not None else whole_digest(each.file) for each in self.files)
+            check_unchanged(done, self.files, digests)
+            self.load_id, self.done = load_id or self.load_id, done
+            ledger.begin(books, self.options, self.load_id, target, self.started_at, mark)
+        if self.done:
+            rows = sum(chunk.rows for chunk in self.done)
+            logger.warning(
+                "going on with load %s: %s rows in %d chunks are in", self.load_id, f"{rows:,}", len(self.done)
+            )
+        name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
+        options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
+        return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
+
+    def _carry_out(self, job: Job, books: Connection) -> LoadResult:
+        run = self.options.run
+        self.start_progress()
+        pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
+        with books.begin():
+            first_number = next_number(books, self.load_id)
+        with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
+            stack.callback(setattr, self, "_ended", True)
+            digests = hashing.submit(self._digests, job)
+            stack.push(self._end_writers)
+            lanes = make_lanes(self.database, job, run.jobs)
+            for lane in lanes:
+                stack.callback(lane.close)
+            if run.commit_every:
+                self._load_and_commit(lanes, pieces, first_number)
+            else:
+                self._load_then_commit(lanes, pieces, first_number, digests)
+            return self._finish(books, digests.result())
+
+    def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End what the server still does for lanes that were closed at their work: it would notice, and give back its
+        locks, when its statement is over."""
+        if kind is None:
+            return
+        with suppress(DBAPIError, HarborctlError), self.database.engine.begin() as connection:
+            connection.execute(_END_WRITERS, {"key": self._writers_key})
+
+    def _load_and_commit(self, lanes: list[Lane], pieces: Iterator[Piece], number: int) -> None:
+        """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins."""
+        numbers: dict[Piece, int] = {}
+        turn = threading.Condition()
+
+        def numbered() -> Iterator[Piece]:
+            for own, piece in enumerate(pieces, number):
+                numbers[piece] = own
+                yield piece
+
+        def step(lane: Lane, piece: Piece) -> Chunk:
+            nonlocal number
+            chunk = lane.load(piece)
+            with turn:
+                while number != numbers[piece]:
+                    if self._ended:
+                        return chunk
+                    turn.wait(POLL)
+                lane.commit([(number, chunk)])
+                self.done.append(chunk)
+                number += 1
+                turn.notify_all()
+            return chunk
+
+        self._drive(lanes, numbered(), step)
+
+    def _load_then_commit(
+        self, lanes: list[Lane], pieces: Iterator[Piece], number: int, digests: Future[list[str]]
+    ) -> None:
+        """Nothing commits before all is written, and read for its digest."""
+        written: dict[int, list[Chunk]] = {place: [] for place in range(len(lanes))}
+
+        def step(lane: Lane, piece: Piece) -> Chunk:
+            chunk = lane.load(piece)
+            written[lanes.index(lane)].append(chunk)
+            return chunk
+
+        self._drive(lanes, pieces, step)
+        whole = digests.result()
+        self.progress.stage("commit")
+        every = sorted(
+            [*self.done, *(chunk for chunks in written.values() for chunk in chunks)],
+            key=lambda chunk: (chunk.piece.file, chunk.piece.start),
+        )
+        first_rows, row = {}, 1
+        for chunk in every:
+            first_rows[chunk.piece] = row
+            row += chunk.rows
+        self.check_expected(row - 1)
+        for place, lane in enumerate(lanes):
+            placed = [
+                replace(
+                    chunk,
+                    piece=replace(chunk.piece, first_row=first_rows[chunk.piece]),
+                    sha256=whole[chunk.piece.file],
+                    is_whole=True,
+                )
+                for chunk in written[place]
+            ]
+            lane.commit(list(enumerate(placed, number)))
+            number += len(placed)
+            self.done += placed
+
+    def _drive(self, lanes: list[Lane], pieces: Iterator[Piece], step: Callable[[Lane, Piece], Chunk]) -> None:
+        """Give each lane the next piece until there are none. The first error ends all."""
+
+        def drive(lane: Lane) -> None:
+            while not self._ended:
+                with self._lock:
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                try:
+                    chunk = step(lane, piece)
+                except BaseException:
+                    self._ended = True
+                    raise
+                with self._lock:
+                    self._written += chunk.rows
+                    self.progress.rows_sent(self._written)
+
+        if len(lanes) == 1:
+            drive(lanes[0])
+            return
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            futures = [pool.submit(drive, lane) for lane in lanes]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._ended = True
+                for lane in lanes:
+                    lane.close()
+                raise
+
+    def _digests(self, job: Job) -> list[str]:
+        """The digests of all files, read beside the load."""
+        digests = list(job.digests)
+        for number, each in enumerate(self.files):
+            if digests[number] == "":
+                reader = HashingReader(open_bytes(each.file))
+                while not self._ended and reader.read(HASH_BLOCK_BYTES):
+                    pass
+                digests[number] = reader.sha256()
+                reader.close()
+        return digests
+
+    def read_files(self) -> tuple[FileResult, ...]:
+        """As of any load; what the lanes have read."""
+        return tuple(
+            FileResult(
+                each.file.name,
+                self.sources[number].size or 0,
+                sum(chunk.rows for chunk in self.done if chunk.piece.file == number),
+                self._read[number],
+            )
+            for number, each in enumerate(self.files)
+        )
+
+    def _finish(self, books: Connection, digests: list[str]) -> LoadResult:
+        if self.target is None:
+            raise AssertionError("no target")
+        self._read = digests
+        self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
+        account = total(self.done)
+        with books.begin():
+            self.progress.stage("analyze")
+            changed = account.inserted + account.updated + account.deleted
+            analyze_after(books, self.target, changed, self.options.analyze)
+            result = self.summary(Status.LOADED)
+            ledger.record(books, self.options, result, self.target, self.started_at)
+        return result
+
+    def failed(self, error: HarborctlError) -> LoadResult:
+        """As of any load; and what is in stays in."""
+        if self.done:
+            rows = sum(chunk.rows for chunk in self.done)
+            error.hint = " ".join(
+                filter(
+                    None,
+                    [error.hint, f"{rows:,} rows in {len(self.done)} chunks are committed: a rerun goes on there."],
+                )
+            )
+            error.message = error.message.removesuffix("; nothing was committed")
+        return Attempt.failed(self, error)
+
+    def summary(self, status: Status) -> LoadResult:
+        """As of any load, with what is committed so far."""
+        result = Attempt.summary(self, status)
+        return replace(result, chunks=len(self.done), **asdict(total(self.done)))
+
+
+def whole_digest(file: SourceFile) -> str:
+    """The digest of a file as it lies on disk."""
+    if file.path is None:
+        raise AssertionError("standard input is read once only")
+    return sha256_of(file.path)

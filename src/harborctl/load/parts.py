@@ -1,0 +1,54 @@
+"""Which loads commit in parts, by `--commit-every` and `--jobs`, and which cannot; told before a file is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harborctl.errors import UsageError
+from harborctl.model import Mode
+from harborctl.sources.files import STDIN
+
+if TYPE_CHECKING:
+    from harborctl.model import LoadOptions
+
+
+def in_parts(options: LoadOptions) -> bool:
+    """Whether there are several transactions. `--jobs` is for appends: of rows with one key the last of the load must
+    win, and two merges at once would wait for each other."""
+    return options.run.commit_every is not None or (options.run.jobs > 1 and options.mode is Mode.APPEND)
+
+
+def check_parts(options: LoadOptions) -> None:
+    """Refuse what a load in parts cannot do.
+
+    Raises:
+        UsageError: as it says.
+    """
+    option = "--commit-every" if options.run.commit_every else "--jobs"
+    if options.mode in {Mode.SYNC, Mode.REPLACE}:
+        raise UsageError(
+            f"{option} commits in parts, but mode {options.mode} is all or nothing",
+            code="not_divisible",
+            hint="Leave it out, or use --mode upsert.",
+        )
+    if options.rejects.rejecting:
+        # The file is written whole or not at all, and the limit is judged before anything is committed.
+        raise UsageError(
+            f"{option} commits in parts, but --on-error reject decides on the load, and its reject file, as a whole",
+            code="not_divisible",
+            hint=f"Leave out {option}; or leave out --on-error reject, and let a rerun go on behind the bad row.",
+        )
+    if options.rejects.expected is not None and options.run.commit_every:
+        raise UsageError(
+            "--commit-every commits before all rows are read, which --expect-rows is to count",
+            code="not_divisible",
+            hint="Leave one of them out. --jobs without --commit-every counts before it commits.",
+        )
+    if not options.ledger:
+        raise UsageError(f"{option} needs the ledger, which knows the parts that are in", hint="Leave out --no-ledger.")
+    if STDIN in options.sources:
+        raise UsageError(
+            f"{option} reads its source in pieces, and standard input can be read only once from its start",
+            code="not_divisible",
+            hint="Save it to a file first.",
+        )

@@ -1,0 +1,349 @@
+"""`harborctl run` and `history`: jobs of the configuration file, who is told of them, and what the ledger keeps."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Harborctl
+from tests.inprocess import Invoke, invoke
+from tests.load.conftest import database, wait_for
+
+__all__ = ["database", "invoke"]
+
+Connection = psycopg.Connection[Any]
+
+JOB = """
+[jobs.nightly]
+after = "INSERT INTO marks VALUES ('100%')"
+
+[[jobs.nightly.loads]]
+source = "orders_{date:%Y%m%d}.csv"
+table = "orders"
+mode = "upsert"
+set = { day = "{date}" }
+
+[[jobs.nightly.loads]]
+name = "items"
+source = ["items_*.csv"]
+table = "items"
+missing_ok = true
+
+[[jobs.nightly.reports]]
+report = "load_history"
+output = "history_{date}.csv"
+parameters = { target = "public.orders" }
+"""
+
+
+@pytest.fixture
+def job(database: Connection, tmp_path: Path) -> Connection:
+    database.execute("CREATE TABLE orders (id integer PRIMARY KEY, day date)")
+    database.execute("CREATE TABLE items (id integer)")
+    database.execute("CREATE TABLE marks (mark text)")
+    (tmp_path / "harborctl.toml").write_text(JOB)
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\n2\n")
+    return database
+
+
+def ran(invoke: Invoke, *arguments: str, code: int = 0) -> dict[str, Any]:
+    result = invoke("run", "nightly", "--date", "2026-03-01", "--json", *arguments)
+    assert result.code == code, result
+    summary: dict[str, Any] = json.loads(result.stdout)
+    assert summary["exit_code"] == code
+    return summary
+
+
+def test_a_job(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    summary = ran(invoke)
+    assert [(load["name"], load["status"]) for load in summary["loads"]] == [("orders", "loaded"), ("items", "missing")]
+    assert [step["status"] for step in summary["steps"]] == ["done", "done"]
+    assert job.execute("SELECT id, day::text FROM orders").fetchall() == [(1, "2026-03-01"), (2, "2026-03-01")]
+    assert job.execute("SELECT mark FROM marks").fetchall() == [("100%",)]
+    assert "public.orders,upsert,loaded,2,2" in (tmp_path / "history_2026-03-01.csv").read_text()
+    (tmp_path / "items_1.csv").write_text("id\n7\n")
+    assert [load["status"] for load in ran(invoke)["loads"]] == ["already_loaded", "loaded"]
+    plain = invoke("run", "nightly", "--date", "2026-03-01")
+    assert "already_loaded" in plain.stdout
+    assert invoke("run", "nightly", "--date", "2026-03-01", "--quiet").stdout == ""
+
+
+def test_the_worst_exit_code(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "orders_20260301.csv").write_text("id\nx\n")
+    (tmp_path / "items_1.csv").write_text("id\n7\n")
+    summary = ran(invoke, code=1)
+    assert [load["status"] for load in summary["loads"]] == ["failed"]
+    assert summary["steps"] == []
+    assert summary["error"]["line"] == 2
+    summary = ran(invoke, "--keep-going", code=1)
+    assert [load["status"] for load in summary["loads"]] == ["failed", "loaded"]
+    assert [step["status"] for step in summary["steps"]] == ["done", "done"]
+    (tmp_path / "orders_20260301.csv").unlink()
+    assert ran(invoke, "--keep-going", code=2)["error"]["code"] == "no_such_file"
+
+
+REJECTING = """
+[[jobs.nightly.loads]]
+source = "orders_{date:%Y%m%d}.csv"
+table = "orders"
+on_error = "reject"
+max_rejects = 1
+reject_file = "rejects_{date}.csv"
+check = "id <> 9 OR '{date}' = ''"
+
+[[jobs.nightly.loads]]
+source = "items_1.csv"
+table = "items"
+expect_rows = "1.."
+"""
+
+
+def test_rejects_of_a_job(job: Connection, invoke: Invoke, tmp_path: Path, watcher: tuple[str, list[str]]) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING)
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\n9\n")
+    (tmp_path / "items_1.csv").write_text("id\n7\n")
+    url, called = watcher
+    metrics = tmp_path / "h.prom"
+    summary = ran(invoke, "--ping", url, "--metrics-file", str(metrics), code=4)
+    assert [load["status"] for load in summary["loads"]] == ["loaded_with_rejects", "loaded"]
+    assert summary["loads"][0]["reject_reasons"][0]["code"] == "check"
+    assert "9," in (tmp_path / "rejects_2026-03-01.csv").read_text()
+    assert called == ["/ping/1/start", "/ping/1"]
+    assert 'harborctl_exit_code{job="nightly"} 4.0' in metrics.read_text()
+    assert ran(invoke)["loads"][0]["status"] == "already_loaded"
+    called.clear()
+    (tmp_path / "bad.csv").write_text("id\n1\nx\n")
+    arguments = ("--on-error", "reject", "--ping", url, "--metrics-file", str(metrics))
+    assert invoke("load", "bad.csv", "-t", "items", *arguments).code == 4
+    assert called == ["/ping/1/start", "/ping/1"]
+    assert 'harborctl_exit_code{job="load"} 4.0' in metrics.read_text()
+
+
+def test_a_failure_is_worse_than_rejects(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING)
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\n9\n")
+    (tmp_path / "items_1.csv").write_text("id\n")
+    summary = ran(invoke, code=1)
+    assert [load["status"] for load in summary["loads"]] == ["loaded_with_rejects", "failed"]
+    assert summary["error"]["code"] == "unexpected_rows"
+
+
+def test_what_no_part_of_a_load_can_do_is_found_by_the_check(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text(REJECTING.replace("max_rejects = 1", "commit_every = 1000"))
+    checked = invoke("run", "nightly", "--check")
+    assert (checked.code, "--commit-every commits in parts" in checked.stderr) == (2, True)
+    loaded = invoke("load", "orders_20260301.csv", "-t", "orders", "--jobs", "2", "--on-error", "reject")
+    assert (loaded.code, "hint: Leave out --jobs" in loaded.stderr) == (2, True)
+
+
+def test_parts_of_a_job(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    summary = ran(invoke, "--dry-run")
+    assert [load["status"] for load in summary["loads"]] == ["dry_run", "missing"]
+    assert summary["steps"] == []
+    assert job.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+    summary = ran(invoke, "--only", "items")
+    assert [load["name"] for load in summary["loads"]] == ["items"]
+    wrong = invoke("run", "nightly", "--only", "item")
+    assert (wrong.code, "Did you mean items?" in wrong.stderr) == (2, True)
+
+
+def test_only_checked(job: Connection, invoke: Invoke) -> None:
+    nowhere = {"HARBORCTL_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    assert json.loads(invoke("run", "nightly", "--check", "--json", env=nowhere).stdout)["status"] == "valid"
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (('mode = "upsert"', 'mod = "upsert"'), "unknown key jobs.nightly.loads[0].mod", "Did you mean mode?"),
+        (('mode = "upsert"', 'mode = "upsrt"'), "jobs.nightly.loads[0].mode in", ""),
+        (('mode = "upsert"', 'mode = "append"\nkey = "id"'), "--key means nothing in mode append", ""),
+        (('mode = "upsert"', "batch-size = 0"), "jobs.nightly.loads[0].batch_size in", ""),
+        (('mode = "upsert"', 'jobs = "many"'), "jobs.nightly.loads[0].jobs in", ""),
+        (("missing_ok", "missing"), "unknown key jobs.nightly.loads[1].missing", "Did you mean missing_ok?"),
+        (("after", "afterwards"), "unknown key jobs.nightly.afterwards", "Did you mean after?"),
+        (("output", "outptu"), "unknown key jobs.nightly.reports[0].outptu", "Did you mean output?"),
+        (('name = "items"', 'name = "orders"'), "two loads of the name orders", ""),
+        (("jobs.nightly", "jobs.nightli"), "has no job nightly", "Did you mean nightli?"),
+        (('"load_history"', '"load_histori"'), "load_histori", "load_history"),
+        (('source = ["items_*.csv"]', ""), "jobs.nightly.loads[1] in harborctl.toml has no source", ""),
+        (("[jobs.nightly]", '[jobs.nightly]\nconnection = "x"'), "jobs.nightly.connection in", ""),
+        (("[jobs.nightly]", "[jobs.nightly]\n[jobs.nightly]"), "is not TOML: Cannot declare", ""),
+    ],
+)
+def test_mistakes(
+    job: Connection, invoke: Invoke, tmp_path: Path, change: tuple[str, str], message: str, hint: str
+) -> None:
+    (tmp_path / "harborctl.toml").write_text(JOB.replace(*change))
+    result = invoke("run", "nightly", "--check")
+    assert result.code == 2
+    assert message in result.stderr
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_two_runs_at_once(job: Connection, harborctl: Harborctl, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text('[[jobs.nightly.loads]]\nsource = "a.csv"\ntable = "items"\njobs = 2\n')
+    (tmp_path / "a.csv").write_text("id\n" + "1\n" * 50_000)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(harborctl, "run", "nightly", "--json") for _ in range(3)]
+        statuses = [json.loads(run.result().stdout)["loads"][0]["status"] for run in runs]
+    assert sorted(statuses) == ["already_loaded", "already_loaded", "loaded"]
+    assert job.execute("SELECT count(*) FROM items").fetchone() == (50_000,)
+
+
+def test_a_job_that_runs_already(job: Connection, invoke: Invoke, harborctl: Harborctl, database_url: str) -> None:
+    with psycopg.connect(database_url) as blocker, ThreadPoolExecutor(1) as pool:
+        blocker.execute("LOCK TABLE orders")
+        first = pool.submit(harborctl, "run", "nightly", "--date", "2026-03-01")
+        wait_for(job, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = x'6872626a'::int::oid")
+        failed = invoke("run", "nightly", "--lock", "fail", "--json", "--date", "2026-03-01")
+        assert (failed.code, json.loads(failed.stdout)["error"]["code"]) == (5, "locked")
+        skipped = invoke("run", "nightly", "--lock", "skip", "--json", "--date", "2026-03-01")
+        assert (skipped.code, json.loads(skipped.stdout)["status"]) == (0, "locked")
+        blocker.rollback()
+        assert first.result().code == 0
+
+
+# -- who is told
+
+
+@pytest.fixture
+def watcher() -> Iterator[tuple[str, list[str]]]:
+    """A server that notes what it is called for."""
+    called: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the base class calls it so
+            called.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/ping/1", called
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_pings_and_metrics(job: Connection, invoke: Invoke, tmp_path: Path, watcher: tuple[str, list[str]]) -> None:
+    url, called = watcher
+    metrics = tmp_path / "h.prom"
+    ran(invoke, "--ping", url, "--metrics-file", str(metrics))
+    assert called == ["/ping/1/start", "/ping/1"]
+    text = metrics.read_text()
+    assert 'harborctl_rows{job="nightly",outcome="inserted",table="public.orders"} 2.0' in text
+    success = next(line for line in text.splitlines() if line.startswith("harborctl_last_success_timestamp_seconds{"))
+    (tmp_path / "orders_20260301.csv").write_text("id\nx\n")
+    ran(invoke, "--ping", url, "--metrics-file", str(metrics), code=1)
+    assert called[2:] == ["/ping/1/start", "/ping/1/fail"]
+    assert 'harborctl_exit_code{job="nightly"} 1.0' in metrics.read_text()
+    assert success in metrics.read_text()
+    assert [path.name for path in tmp_path.glob("h.prom*")] == ["h.prom"]
+
+
+def test_a_watcher_that_is_down_only_warns(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    result = invoke("load", "items.csv", "--ping", "http://127.0.0.1:9/", "--metrics-file", tmp_path / "no" / "m")
+    assert result.code == 0
+    assert result.stderr.count("warning: ") == 3
+    assert invoke("load", "items.csv", "--ping", "ftp://x").code == 2
+
+
+def test_lines_for_collectors(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\nx\n")
+    failed = invoke("load", "items.csv", "--log-format", "json")
+    ended, error = map(json.loads, failed.stderr.splitlines())
+    assert (ended["message"], ended["status"], ended["level"]) == ("load ended", "failed", "info")
+    assert (error["level"], error["line"], error["code"]) == ("error", 3, "22P02")
+    lines = invoke("run", "nightly", "--date", "2026-03-01", "--log-format=json").stderr.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["orders"]
+
+
+# -- history
+
+
+def test_history(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    ran(invoke)
+    ran(invoke)
+    (tmp_path / "items.csv").write_text("id\nx\n")
+    assert invoke("load", "items.csv").code == 1
+    loads = json.loads(invoke("history", "--json").stdout)
+    assert [load["status"] for load in loads] == ["failed", "already_loaded", "loaded"]
+    for arguments, count in (
+        (("--table", "orders"), 2), (("--status", "failed"), 1), (("--since", "1h"), 3), (("--since", "2100-01-01"), 0),
+        (("--limit", "1"), 1), (("--table", "public.items", "--status", "loaded"), 0),
+    ):  # fmt: skip
+        assert len(json.loads(invoke("history", "--json", *arguments).stdout)) == count
+    one = json.loads(invoke("history", loads[2]["load_id"][:8], "--json").stdout)
+    assert (one["status"], one["files"][0]["rows"]) == ("loaded", 2)
+    assert "orders_20260301.csv" in invoke("history", loads[2]["load_id"]).stdout
+    assert "invalid input syntax" in invoke("history").stdout
+    for wrong in (["nothing"], ["--status", "faild"], ["--since", "soon"]):
+        assert invoke("history", *wrong).code == 2
+
+
+def test_a_killed_load_is_lost(job: Connection, invoke: Invoke) -> None:
+    row = (
+        "INSERT INTO harborctl.loads (id, target_schema, target_table, mode, writer, status, application_version,"
+        " backend_pid, backend_start) SELECT gen_random_uuid(), 'public', 'orders', 'append', 'copy', 'running', '0',"
+        " pid, backend_start {} FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    )
+    job.execute(row.format(""))
+    job.execute(row.format("- interval '1 hour'"))
+    statuses = [load["status"] for load in json.loads(invoke("history", "--json").stdout)]
+    assert sorted(statuses) == ["lost", "running"]
+    assert len(json.loads(invoke("history", "--json", "--status", "lost").stdout)) == 1
+
+
+def test_a_ledger_that_a_newer_version_has_changed(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    job.execute("UPDATE harborctl.alembic_version SET version_num = 'ledger_9999' WHERE version_num LIKE 'ledger%'")
+    result = invoke("load", "items.csv")
+    assert (result.code, "newer harborctl" in result.stderr) == (2, True)
+    assert job.execute("SELECT count(*) FROM items").fetchone() == (0,)
+
+
+def test_a_ledger_without_privileges(job: Connection, invoke: Invoke, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    job.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor; GRANT ALL ON items TO poor")
+    try:
+        environment = {"PGOPTIONS": "-c role=poor"}
+        result = invoke("load", "items.csv", env=environment)
+        assert (result.code, "permission denied" in result.stderr) == (1, True)
+        assert invoke("load", "items.csv", "--no-ledger", env=environment).code == 0
+    finally:
+        job.execute("DROP OWNED BY poor; DROP ROLE poor")
+
+
+# -- the README
+
+
+def test_the_job_and_the_commands_of_the_readme(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    blocks = [block.partition("\n")[2] for block in text.split("```toml")[1:]]
+    documents = [block.partition("```")[0] for block in blocks]
+    (tmp_path / "harborctl.toml").write_text("\n".join(reversed(documents)))  # what has no table comes first
+    (tmp_path / "reports").mkdir()
+    environment = {"ETL_PASSWORD": "x", "HARBORCTL_URL": None}
+    result = invoke("run", "nightly", "--check", "--date", "2026-03-01", env=environment)
+    assert (result.code, result.stdout) == (0, "job nightly is valid: shop.orders, returns\n")
+    commands = re.findall(r"(?:&& |bin/)harborctl (run .*)", text)
+    assert len(commands) == 2
+    for command in commands:
+        result = invoke(*command.split(), "--check", env=environment)
+        assert result.code == 0, result
