@@ -300,10 +300,10 @@ def test_what_a_user_sees(database: Database, things: Path, invoke: Invoke, writ
     recorded = "SELECT status, rejected, reject_file, rows_read FROM harborctl.loads"
     assert database.execute(recorded).fetchall() == [("loaded_with_rejects", 2, "things.rejects.csv", 5)]
     database.execute("TRUNCATE things")
-    refused = invoke(*arguments, "--json")
+    refused = invoke(*arguments, "--json", "--again")
     assert failure(refused, 2)["code"] == "reject_file_exists"
     assert count(database) == 0
-    shown = invoke(*arguments, "--force")
+    shown = invoke(*arguments, "--force", "--again")
     assert shown.code == 4
     reason = '1 x 22P02 column id: invalid input syntax for type integer: "x" (first: things.csv, line 3)'
     assert reason in shown.stdout
@@ -338,6 +338,7 @@ def test_checks(database: Database, things: Path, invoke: Invoke, tmp_path: Path
         ("3", "check"), ("5", "22012"),
     ]  # fmt: skip
     assert count(database) == 3
+    arguments = (*arguments, "--again")
     wrong = failure(invoke(*arguments, "--check", "price >> > 0"), 2)
     assert (wrong["code"], "at character 10" in wrong["message"]) == ("42601", True)
     assert failure(invoke(*arguments, "--check", "prize > 0"), 2)["code"] == "42703"
