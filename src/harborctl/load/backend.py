@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, column, func, select
+from sqlalchemy import Numeric, cast, column, extract, func, select
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection, Select
 
@@ -20,16 +20,20 @@ POLL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A server process. Process ids come again; with the time of its start it is one process for ever."""
+    """A server process. Process ids come again; with the time of its start it is one process for ever.
+
+    Attributes:
+        start: in seconds from 1970; as a number, because a session's DateStyle decides how times are written.
+    """
 
     pid: int
-    start: datetime | None
+    start: Decimal | None
 
 
 def backend_of(connection: Connection) -> Backend:
     """The one that serves this transaction."""
     row = connection.execute(_activity(func.pg_backend_pid())).one()
-    return Backend(row.pid, row.backend_start)
+    return Backend(row.pid, row.start)
 
 
 def end_backend(connection: Connection, backend: Backend) -> bool:
@@ -38,7 +42,8 @@ def end_backend(connection: Connection, backend: Backend) -> bool:
     A connection that broke on our side may live on over there: still committing, or waiting for data that will not
     come, with its locks. Returns whether it is gone.
     """
-    there = _activity(backend.pid).where(column("backend_start") == backend.start)
+    activity = _activity(backend.pid).subquery()
+    there = select(activity.c.pid).where(activity.c.start == backend.start)
     deadline = time.monotonic() + PATIENCE
     while connection.execute(there).first() is not None:
         if time.monotonic() > deadline:
@@ -51,7 +56,5 @@ def end_backend(connection: Connection, backend: Backend) -> bool:
 
 
 def _activity(pid: object) -> Select[Any]:
-    activity = func.pg_stat_get_activity(pid).table_valued(
-        column("pid"), column("backend_start", DateTime(timezone=True))
-    )
-    return select(activity.c.pid, activity.c.backend_start)
+    activity = func.pg_stat_get_activity(pid).table_valued(column("pid"), column("backend_start"))
+    return select(activity.c.pid, cast(extract("epoch", activity.c.backend_start), Numeric).label("start"))

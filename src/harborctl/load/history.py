@@ -70,6 +70,7 @@ def past_loads(
     wanted = {"schema": schema, "name": name, "status": status, "since": since, "limit": limit}
     with translated(), engine.begin() as connection:
         require_ledger(connection)
+        connection.execute(text("SET LOCAL datestyle = ISO"))  # the driver reads no other
         return [dict(row) for row in connection.execute(_LIST, wanted).mappings()]
 
 

@@ -35,9 +35,12 @@ JOBS = 0x6872626A
 
 LOCK_NOT_AVAILABLE = "55P03"
 
+# The driver reads times of only one DateStyle, and the session may have any.
+TIME_FORM = "YYYY-MM-DD HH24:MI:SS OF"
+
 _HOLDER = text("""
     SELECT locks.pid, activity.usename AS user, nullif(activity.application_name, '') AS application,
-           coalesce(activity.client_hostname, host(activity.client_addr)) AS host, activity.xact_start AS since
+           coalesce(activity.client_hostname, host(activity.client_addr)) AS host, to_char(activity.xact_start, :form) AS since
     FROM pg_locks AS locks LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
     WHERE locks.locktype = 'advisory' AND locks.granted AND locks.objsubid = 2
       AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -116,11 +119,11 @@ def stay_idle(connection: Connection) -> None:
 def _holder(connection: Connection, namespace: int, number: int) -> str:
     """Who has the lock, as far as this user may know."""
     # pg_locks shows the two halves as oids, which have no sign.
-    row = connection.execute(_HOLDER, {"namespace": namespace, "oid": number % 2**32}).one_or_none()
+    row = connection.execute(_HOLDER, {"namespace": namespace, "oid": number % 2**32, "form": TIME_FORM}).one_or_none()
     if row is None:
         return "it has ended just now"
     place = row.host or "this server's machine"
-    since = f", since {row.since:%Y-%m-%d %H:%M:%S %z}" if row.since else ""
+    since = f", since {row.since}" if row.since else ""
     return f"{row.application or 'a session'} of user {row.user} on {place}, process {row.pid}{since}"
 
 

@@ -154,7 +154,14 @@ def _earlier(
         .scalar_subquery()
     )
     query = (
-        select(loads)
+        # As JSON a time does not depend on the session's DateStyle.
+        select(
+            loads.c.id,
+            func.to_jsonb(loads.c.finished_at).label("finished_at"),
+            loads.c.database_user,
+            loads.c.host,
+            loads.c.rejected,
+        )
         .where(
             loads.c.target_schema == target.schema,
             loads.c.target_table == target.name,
@@ -180,4 +187,4 @@ def _earlier(
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return Earlier(row.id, row.finished_at.isoformat(), row.database_user, row.host, row.rejected)
+    return Earlier(row.id, row.finished_at, row.database_user, row.host, row.rejected)
