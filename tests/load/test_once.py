@@ -291,9 +291,8 @@ def test_a_commit_without_an_answer_and_without_a_ledger(table: Connection, data
 def test_a_session_that_lives_on_is_ended_soon(table: Connection, database_url: str, engine: sqlalchemy.Engine) -> None:
     with psycopg.connect(database_url) as other:
         pid = other.info.backend_pid
-        row = other.execute(
-            "SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = %s", (pid,)
-        ).fetchone()
+        query = "SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = %s"
+        row = other.execute(query, (pid,)).fetchone()
         assert row
         start = time.monotonic()
         with engine.begin() as connection:

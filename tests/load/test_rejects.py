@@ -338,11 +338,11 @@ def test_checks(database: Database, things: Path, invoke: Invoke, tmp_path: Path
         ("3", "check"), ("5", "22012"),
     ]  # fmt: skip
     assert count(database) == 3
-    arguments = (*arguments, "--again")
-    wrong = failure(invoke(*arguments, "--check", "price >> > 0"), 2)
+    once_more = (*arguments, "--again")
+    wrong = failure(invoke(*once_more, "--check", "price >> > 0"), 2)
     assert (wrong["code"], "at character 10" in wrong["message"]) == ("42601", True)
-    assert failure(invoke(*arguments, "--check", "prize > 0"), 2)["code"] == "42703"
-    assert failure(invoke(*arguments, "--check", "true); DROP TABLE things; SELECT (true"), 2)["code"] == "42601"
+    assert failure(invoke(*once_more, "--check", "prize > 0"), 2)["code"] == "42703"
+    assert failure(invoke(*once_more, "--check", "true); DROP TABLE things; SELECT (true"), 2)["code"] == "42601"
     assert count(database) == 3
 
 

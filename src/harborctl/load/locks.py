@@ -40,7 +40,8 @@ TIME_FORM = "YYYY-MM-DD HH24:MI:SS OF"
 
 _HOLDER = text("""
     SELECT locks.pid, activity.usename AS user, nullif(activity.application_name, '') AS application,
-           coalesce(activity.client_hostname, host(activity.client_addr)) AS host, to_char(activity.xact_start, :form) AS since
+           coalesce(activity.client_hostname, host(activity.client_addr)) AS host,
+           to_char(activity.xact_start, :form) AS since
     FROM pg_locks AS locks LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
     WHERE locks.locktype = 'advisory' AND locks.granted AND locks.objsubid = 2
       AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
