@@ -1,6 +1,6 @@
 """Writes rows of which some may be bad: what can go in goes in, what cannot is put aside. Either writer, same outcome.
 
-Rows go in stretches, each in a savepoint. While nothing fails that costs nothing that shows (figures in `benchmarks/`). When
+Rows go in stretches, each in a savepoint. While nothing fails that costs nothing that shows. When
 one fails it is taken back and divided: at the row that the server names, by a query that finds all rows which violate
 the same constraint, else in halves. Each row is sent a few times at most, unless nothing but halving finds it.
 """
