@@ -6,7 +6,7 @@ import os
 
 ROWS = int(os.environ.get("HARBORCTL_TEST_ROWS", "20000"))
 ROUNDS = int(os.environ.get("HARBORCTL_TEST_ROUNDS", "3"))
-EXAMPLES = int(os.environ.get("HARBORCTL_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HARBORCTL_TEST_EXAMPLES", "25"))
 # Examples of the oracle; 0 for the short form.
 ORACLE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_ORACLE_EXAMPLES", "0"))
 # The longest field.
