@@ -273,16 +273,49 @@ def test_an_expression_as_a_user_writes_it(invoke: Invoke, database: Database, t
     assert database.execute("SELECT count(*) FROM t").fetchone() == (2,)
 
 
-def test_an_index_with_a_collation_of_its_own(database: Database, load_rows: LoadRows, writer: str) -> None:
+@pytest.mark.parametrize("where", ["index", "column"])
+def test_a_key_with_a_collation(database: Database, load_rows: LoadRows, writer: str, where: str) -> None:
     if not supports(database, FOLDING):
         pytest.skip("this server is built without ICU: no collation of it calls different texts equal")
     database.execute(FOLDING)
-    database.execute("CREATE TABLE t (a text, v text); CREATE UNIQUE INDEX ON t (a COLLATE folding)")
+    if where == "index":
+        database.execute("CREATE TABLE t (a text, v text); CREATE UNIQUE INDEX ON t (a COLLATE folding)")
+    else:
+        database.execute("CREATE TABLE t (a text COLLATE folding PRIMARY KEY, v text)")
     feed = "a,v\nx,1\nX,2\n"
     assert counts(load_rows(feed, "t", "upsert", writer=writer, key=("a",))) == {"inserted": 1, "duplicates": 1}
     assert counts(load_rows("a,v\nX,2\n", "t", "upsert", writer=writer, key=("a",))) == {"unchanged": 1}
-    assert counts(load_rows("a,v\nx,2\n", "t", "sync", writer=writer, key=("a",))) == {"updated": 1}
-    assert database.execute("SELECT * FROM t").fetchall() == [("x", "2")]
+    assert counts(load_rows("a,v\nx,2\n", "t", "sync", writer=writer, key=("a",))) == (
+        {"updated": 1} if where == "index" else {"unchanged": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "row"),
+    [
+        ("id integer PRIMARY KEY, a text, b text", "{n},a,b"),
+        ("id integer, a text, b text, PRIMARY KEY (a, id)", "{n},a,b"),
+        ("id integer, a text PRIMARY KEY, b text", "1,{n},b"),
+        ("id integer, a text, b text, UNIQUE NULLS NOT DISTINCT (a, b)", "1,{n},"),
+    ],
+)
+@pytest.mark.parametrize("shuffled", [False, True], ids=["rising", "shuffled"])
+def test_many_rows(database: Database, load_rows: LoadRows, writer: str, key: str, row: str, shuffled: bool) -> None:
+    database.execute(f"CREATE TABLE t ({key}, v integer)")
+    numbers = [n * 7 % 5000 if shuffled else n for n in range(5000)]
+
+    def feed(value: int) -> str:
+        return "id,a,b,v\n" + "".join(f"{row.format(n=n)},{value if n % 10 == 0 else 0}\n" for n in numbers)
+
+    assert counts(load_rows(feed(0), "t", "upsert", writer=writer)) == {"inserted": 5000}
+    assert counts(load_rows(feed(0), "t", "upsert", writer=writer)) == {"unchanged": 5000}
+    assert counts(load_rows(feed(1), "t", "upsert", writer=writer)) == {"updated": 500, "unchanged": 4500}
+    again = feed(1) + "".join(f"{row.format(n=n)},2\n" for n in range(4000, 5010))
+    expected = {"inserted": 10, "updated": 1000, "unchanged": 4000, "duplicates": 1000}
+    assert counts(load_rows(again, "t", "sync", writer=writer)) == expected
+    assert database.execute("SELECT v, count(*) FROM t GROUP BY v ORDER BY v").fetchall() == [
+        (0, 3600), (1, 400), (2, 1010)
+    ]  # fmt: skip
 
 
 def test_nulls_that_are_not_distinct(database: Database, load_rows: LoadRows, writer: str) -> None:

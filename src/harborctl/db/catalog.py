@@ -37,7 +37,7 @@ class TargetColumn:
         generated: the database computes it; it cannot be loaded.
         always_identity: GENERATED ALWAYS AS IDENTITY.
         sequence: what its default takes numbers from, `schema.name`; None where it takes none.
-        folding: its collation may call different texts equal.
+        folding: its collation as SQL names it, if that may call different texts equal.
     """
 
     name: str
@@ -50,7 +50,7 @@ class TargetColumn:
     generated: bool
     always_identity: bool
     sequence: str | None
-    folding: bool
+    folding: str | None
 
     @property
     def server_type(self) -> ServerType:
@@ -233,7 +233,7 @@ _COLUMNS = text("""
            attribute.attgenerated <> '' AS generated,
            attribute.attidentity = 'a' AS always_identity,
            sequence.name AS sequence,
-           NOT coalesce(pg_collation.collisdeterministic, true) AS folding
+           CASE WHEN NOT pg_collation.collisdeterministic THEN pg_collation.oid::regcollation::text END AS folding
     FROM pg_attribute AS attribute JOIN bases ON bases.attnum = attribute.attnum AND bases.typtype <> 'd'
     LEFT JOIN pg_collation ON pg_collation.oid = attribute.attcollation
     LEFT JOIN pg_attrdef AS filled ON filled.adrelid = attribute.attrelid AND filled.adnum = attribute.attnum

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     FromClause,
+    Index,
     Label,
     Select,
     Subquery,
@@ -32,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex
 
 from harborctl.db.failures import translate
 from harborctl.load.insert import insert_into
@@ -97,6 +99,27 @@ class Merge:
         self._new = free_name("harborctl_is_new", taken)
 
     # -- duplicates
+
+    def index_keys(self, connection: Connection) -> bool:
+        """Build a unique index on the staged keys; false, and none, if several rows have one key.
+
+        It takes no longer than to count the keys. Of rows that are staged in the order of their keys the planner then
+        makes a merge join, which takes half the time of the hash join, and none of its memory.
+        """
+        index = Index(
+            "harborctl_staging_key",
+            *self._parts(),
+            unique=True,
+            postgresql_nulls_not_distinct=not self._merge.key.nulls_distinct,
+        )
+        try:
+            with connection.begin_nested():
+                connection.execute(CreateIndex(index))
+        except DBAPIError as error:
+            if translate(error).code != UNIQUE_VIOLATION:
+                raise
+            return False
+        return True
 
     def has_duplicates(self, connection: Connection, staged: int) -> bool:
         """Whether several of the `staged` rows have one key."""
@@ -194,7 +217,7 @@ class Merge:
     def write(self, connection: Connection, staged: int) -> Account:
         """Insert and update; `staged` rows have different keys."""
         careful = self._plan.target.kind != "r" or self._plan.target.fires_before
-        if not careful and self._target_is_empty(connection) and self._insert_all(connection):
+        if not careful and self.target_is_empty(connection) and self._insert_all(connection):
             return Account(staged, inserted=staged)
         counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
         account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])
@@ -205,7 +228,8 @@ class Merge:
             return replace(account, skipped=left_alone + dropped)
         return replace(account, unchanged=left_alone, skipped=dropped)
 
-    def _target_is_empty(self, connection: Connection) -> bool:
+    def target_is_empty(self, connection: Connection) -> bool:
+        """Whether no row of the target can meet one of the load's."""
         rows = select(true()).select_from(self._current)
         return not connection.execute(select(rows.exists())).scalar_one()
 

@@ -205,7 +205,7 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
         for number in merge.without_key(connection):
             late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))
     duplicates = 0
-    if not work.watch.rises and merge.has_duplicates(connection, staged - late.count):
+    if _have_duplicates(work, merge, staged - late.count):
         which = work.options.merge.on_duplicate
         if which is OnDuplicate.ERROR:
             for number, value in merge.repeated(connection):
@@ -236,6 +236,16 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))
 
 
+def _have_duplicates(work: Work, merge: Merge, staged: int) -> bool:
+    """Whether several of the `staged` rows have one key; if not, many rows are ready to be joined by it afterwards."""
+    is_many = staged > FEW_ROWS
+    if work.watch.rises and (not is_many or merge.target_is_empty(work.connection)):
+        return False
+    if is_many and merge.plan.key.is_plain:
+        return not merge.index_keys(work.connection)
+    return merge.has_duplicates(work.connection, staged)
+
+
 def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:
     key = work.plan.merge.key if work.plan.merge else None
     if key and not key.is_plain and (number := merge.first_without_key(work.connection)) is not None:
@@ -245,7 +255,7 @@ def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:
             location=work.places.of(number),
             hint=KEY_HINT,
         )
-    if work.watch.rises or not merge.has_duplicates(work.connection, staged):
+    if not _have_duplicates(work, merge, staged):
         return 0
     which = work.options.merge.on_duplicate
     if which is OnDuplicate.ERROR:

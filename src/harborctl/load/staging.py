@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, literal_column
 from sqlalchemy.schema import CreateTable
 
+from harborctl.db.catalog import ServerType
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy import ColumnElement, Connection
 
+    from harborctl.db.catalog import TargetColumn
     from harborctl.load.plan import Plan
 
 STAGING = "harborctl_staging"
@@ -29,12 +32,12 @@ class Staging:
 
 def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> Table:
     """Create a temporary table for the plan's columns, dropped at commit."""
-    return _create(connection, name, [Column(c.target.name, c.target.server_type) for c in plan.columns])
+    return _create(connection, name, [Column(c.target.name, _staged_type(c.target)) for c in plan.columns])
 
 
 def create_numbered(connection: Connection, plan: Plan, name: str, number: str) -> Table:
     """Create a temporary table for the plan's columns and the numbers of rows, which their writer knows."""
-    columns = [Column(c.target.name, c.target.server_type) for c in plan.columns]
+    columns = [Column(c.target.name, _staged_type(c.target)) for c in plan.columns]
     return _create(connection, name, [*columns, Column(number, BigInteger)])
 
 
@@ -49,7 +52,7 @@ def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> St
     columns: list[Column[Any]] = [
         Column(
             column.target.name,
-            column.target.server_type,
+            _staged_type(column.target),
             nullable=plan.target.fires_before or plan.target.kind != "r" or not column.target.not_null,
         )
         for column in plan.columns
@@ -67,6 +70,11 @@ def free_name(wanted: str, taken: Collection[str]) -> str:
     while wanted in taken:
         wanted += "_"
     return wanted
+
+
+def _staged_type(column: TargetColumn) -> ServerType:
+    """The column's type, with a collation that says which keys are the same."""
+    return ServerType(f"{column.type} COLLATE {column.folding}") if column.folding else column.server_type
 
 
 def _create(connection: Connection, name: str, columns: list[Column[Any]]) -> Table:
