@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HEADS = [revisions[-1] for revisions in migrations.REVISIONS.values()]
+ALL = [revision for revisions in migrations.REVISIONS.values() for revision in revisions]
 NEWEST_FIRST = {branch: list(reversed(revisions)) for branch, revisions in migrations.REVISIONS.items()}
 
 
@@ -131,7 +132,7 @@ def test_the_command_line_offers_every_branch() -> None:
 
 
 def test_autogenerate_finds_nothing_right_after_up(empty: Engine) -> None:
-    assert migrations.upgrade(empty) == HEADS
+    assert migrations.upgrade(empty) == ALL
     assert _differences(empty) == []
 
 
@@ -186,6 +187,7 @@ def test_every_foreign_key_has_an_index(engine: Engine) -> None:
         assert found == {
             "fk_files_load_id": True,
             "fk_chunks_load_id": True,
+            "fk_rejects_load_id": True,
             "fk_variants_product_id": True,
             "fk_stock_reservations_variant_id": True,
         }
@@ -200,7 +202,7 @@ def test_every_foreign_key_has_an_index(engine: Engine) -> None:
 
 @pytest.mark.parametrize("branch", list(migrations.REVISIONS))
 def test_up_down_up(empty: Engine, branch: str) -> None:
-    assert migrations.pending(empty) == HEADS
+    assert migrations.pending(empty) == ALL
     done = list(migrations.REVISIONS[branch])
     others = {name: revisions for name, revisions in migrations.REVISIONS.items() if name != branch}
 
@@ -232,7 +234,7 @@ def test_a_failing_migration_leaves_nothing(empty: Engine) -> None:
     with pytest.raises(Exception, match="variants"):
         migrations.upgrade(empty)
     assert _tables(empty) == {("harbor", "variants")}
-    assert migrations.pending(empty) == HEADS
+    assert migrations.pending(empty) == ALL
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_two_at_once(empty: Engine, empty_url: str, harborctl: Harborctl, isolat
                 time.sleep(0.05)
         done = [run.result() for run in runs]
     assert [run.code for run in done] == [0, 0], [run.stderr for run in done]
-    assert sorted(run.stdout for run in done) == ["", "".join(f"applied {revision}\n" for revision in HEADS)]
+    assert sorted(run.stdout for run in done) == ["", "".join(f"applied {revision}\n" for revision in ALL)]
     assert migrations.pending(empty) == []
 
 
@@ -335,7 +337,7 @@ def test_schemas_made_by_an_administrator_are_enough(empty: Engine, empty_url: s
     with pytest.raises(AccessDenied):
         migrations.upgrade(owner)
     _execute(empty, "CREATE SCHEMA harborctl AUTHORIZATION pg_monitor", "CREATE SCHEMA harbor AUTHORIZATION pg_monitor")
-    assert migrations.upgrade(owner) == HEADS
+    assert migrations.upgrade(owner) == ALL
     owner.dispose()
 
 
@@ -522,7 +524,7 @@ def test_plain_alembic_works_in_a_checkout(empty: Engine, empty_url: str) -> Non
 
 def test_up_then_nothing_to_do(empty_url: str, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "up", "ledger", "--url", empty_url)
-    assert (run.code, run.stdout) == (0, "applied ledger_0001\n")
+    assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\n")
     assert run.stderr.endswith(": ledger up to date\n")
     assert run.stderr.count("\n") == 1
     run = harborctl("migrate", "up", "--url", empty_url, "--quiet")
@@ -538,9 +540,9 @@ def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
     document = json.loads(run.stdout)
     assert document.pop("database").startswith("postgresql://")
     assert document == {
-        "applied": HEADS,
+        "applied": ALL,
         "branches": [
-            {"branch": "ledger", "revision": "ledger_0001", "pending": []},
+            {"branch": "ledger", "revision": "ledger_0002", "pending": []},
             {"branch": "harbor", "revision": "harbor_0001", "pending": []},
         ],
     }
@@ -549,12 +551,12 @@ def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
 def test_current(empty: Engine, empty_url: str, harborctl: Harborctl) -> None:
     migrations.upgrade(empty, "ledger")
     run = harborctl("migrate", "current", "--url", empty_url)
-    assert (run.code, run.stdout) == (0, "ledger  ledger_0001  up to date\nharbor  none  pending: harbor_0001\n")
+    assert (run.code, run.stdout) == (0, "ledger  ledger_0002  up to date\nharbor  none  pending: harbor_0001\n")
     assert run.stderr.startswith("postgresql://")
     run = harborctl("migrate", "current", "--url", empty_url, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["branches"] == [
-        {"branch": "ledger", "revision": "ledger_0001", "pending": []},
+        {"branch": "ledger", "revision": "ledger_0002", "pending": []},
         {"branch": "harbor", "revision": None, "pending": ["harbor_0001"]},
     ]
 
@@ -565,6 +567,7 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
     assert (run.code, run.stderr) == (0, "")
     assert run.stdout == (
         "ledger_0001  Loads, their files and their chunks\n"
+        "ledger_0002  Bad rows of loads that commit in parts, until their reject file is written\n"
         "harbor_0001  Products, their variants, and reservations of stock\n"
     )
     run = harborctl("migrate", "history", *nowhere, "--json")
@@ -585,7 +588,7 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
 def test_down_does_not_drop_unasked(engine: Engine, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "down", "ledger")
     assert (run.code, run.stdout) == (2, "")
-    assert run.stderr.startswith("error: undoing ledger_0001 in postgresql://")
+    assert run.stderr.startswith("error: undoing ledger_0002, ledger_0001 in postgresql://")
     assert run.stderr.endswith(
         " drops tables and all their rows, and nobody is there to ask\nhint: Say --yes to do it.\n"
     )
@@ -600,12 +603,12 @@ def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
     assert run.stderr.endswith(": nothing to undo\n")
     run = harborctl("migrate", "down", "--yes", "--json")
     assert (run.code, run.stderr) == (0, "")
-    assert json.loads(run.stdout)["undone"] == ["ledger_0001"]
+    assert json.loads(run.stdout)["undone"] == NEWEST_FIRST["ledger"]
     assert _tables(engine) == set()
 
 
 def test_down_to(engine: Engine, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "down", "--to", "ledger_0001")
+    run = harborctl("migrate", "down", "--to", "ledger_0002")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
     run = harborctl("migrate", "down", "harbor", "--to", "ledger_0001", "--yes")
@@ -616,7 +619,7 @@ def test_down_to(engine: Engine, harborctl: Harborctl) -> None:
     assert migrations.pending(engine) == []
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("", 130, []), ("yes", 0, ["ledger_0001"])])
+@pytest.mark.parametrize(("answer", "code", "left"), [("", 130, []), ("yes", 0, list(migrations.REVISIONS["ledger"]))])
 def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str, code: int, left: list[str]) -> None:
     keyboard, terminal = os.openpty()
     try:
@@ -634,9 +637,9 @@ def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str,
         os.close(keyboard)
         os.close(terminal)
     assert run.returncode == code
-    assert run.stderr.startswith("Undoing ledger_0001 in postgresql://")
+    assert run.stderr.startswith("Undoing ledger_0002, ledger_0001 in postgresql://")
     assert "drops tables and all their rows. Go on? [y/N] " in run.stderr
-    assert run.stdout == ("undone ledger_0001\n" if left else "")
+    assert run.stdout == ("undone ledger_0002\nundone ledger_0001\n" if left else "")
     assert ("error: nothing was dropped" in run.stderr) == (not left)
     assert migrations.pending(engine) == left
 

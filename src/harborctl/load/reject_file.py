@@ -10,6 +10,7 @@ The file is written beside its place under another name, brought to disk, and ta
 from __future__ import annotations
 
 import codecs
+import filecmp
 import json
 import os
 from contextlib import contextmanager, suppress
@@ -64,11 +65,12 @@ class RejectFile:
     Args:
         names: of each source the columns, as they are called when rows go by name.
         stem: what the file is called after, where no name was given.
+        resumed: a file that is there already may be that of this load.
     """
 
     def __init__(
         self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], names: Sequence[tuple[str, ...]],
-        stem: str,
+        stem: str, *, resumed: bool,
     ) -> None:  # fmt: skip
         self._sources = sources
         self._names = names
@@ -81,7 +83,7 @@ class RejectFile:
         self._force = options.force
         self._is_there = False
         self.reasons: dict[tuple[str, str | None], RejectReason] = {}
-        if self.path.exists() and not options.force:
+        if self.path.exists() and not (options.force or resumed):
             raise UsageError(
                 f"the reject file {self.path} is there already",
                 code="reject_file_exists",
@@ -185,10 +187,13 @@ def _own_schema(source: Source) -> pa.Schema:
 
 
 def _name(temporary: Path, path: Path) -> None:
-    """Give the file its name, unless another has it."""
+    """Give the file its name, unless another has it that says something else."""
     try:
         os.link(temporary, path)
     except FileExistsError as error:
+        if filecmp.cmp(temporary, path, shallow=False):
+            temporary.unlink()
+            return
         raise UsageError(
             f"the reject file {path.name} is there already",
             code="reject_file_exists",

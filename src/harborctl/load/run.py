@@ -43,6 +43,7 @@ from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refus
 from harborctl.load.outcome import ended_as
 from harborctl.load.parts import in_parts
 from harborctl.load.plan import Plan, make_plan
+from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
 from harborctl.load.values_writer import write_values
@@ -143,6 +144,7 @@ class Attempt:
     sources: list[Source] = field(default_factory=list)
     writer: WriterName = WriterName.AUTO
     ending: Ending | None = None
+    rejects: Rejects | None = None
     plans: list[Plan] = field(default_factory=list)
     retried: list[ErrorInfo] = field(default_factory=list)
     backend: Backend | None = None
@@ -155,11 +157,12 @@ class Attempt:
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
         self.target, self.backend, self.writer = None, None, WriterName.AUTO
-        self.ending, self.plans = None, []
+        self.ending, self.rejects, self.plans = None, None, []
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
             if self.options.rejects.rejecting:
-                self.ending = stack.enter_context(Ending(self.options, self.sources))
+                self.rejects = Rejects()
+                self.ending = stack.enter_context(Ending(self.options, self.sources, self.rejects))
             for source in self.sources:
                 stack.callback(source.close)
             with translated(), self.database.engine.connect() as connection:
@@ -280,7 +283,7 @@ class Attempt:
 
     def _work(self, connection: Connection, plans: list[Plan], session: Session) -> Work:
         plan = plans[0]
-        rejects = self.ending.rejects if self.ending else None
+        rejects = self.rejects
         watch, places, changes = KeyWatch(plan, refuses=rejects is None), Places(), list[Change]()
         keeps_places = (
             rejects is None
