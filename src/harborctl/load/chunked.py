@@ -34,7 +34,7 @@ from harborctl.load.modes import check_target
 from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfinished
 from harborctl.load.parts import check_parts
 from harborctl.load.run import Attempt
-from harborctl.model import FileResult, LoadResult, Lock, Mode, Status, WriterName
+from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources import open_file
 from harborctl.sources.files import HASH_BLOCK_BYTES, HashingReader, find_files, open_bytes, sha256_of
 from harborctl.sources.pieces import divisible
@@ -103,6 +103,9 @@ class ChunkedLoad(Attempt):
     _written: int = 0
     _read: list[str] = field(default_factory=list)
     _writers_key: int = 0
+    # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
+    _books: Connection = field(init=False)
+    _holder: Connection = field(init=False)
 
     def run(self) -> LoadResult:
         """Load what is missing, chunk by chunk."""
@@ -137,19 +140,16 @@ class ChunkedLoad(Attempt):
                 )
             with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
                 self.connected = True
+                self._books, self._holder = books, holder
                 try:
                     with holder.begin():
-                        job = self._begin_chunks(holder, books)
-                        return self._carry_out(job, books, holder)
-                except AlreadyLoaded as known:
-                    return self.unneeded(books, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier))
-                except LockHeld as held:
-                    if self.options.run.lock is not Lock.SKIP:
-                        raise
-                    return self.unneeded(books, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+                        return self._carry_out(self._begin_chunks())
+                except (AlreadyLoaded, LockHeld) as reason:
+                    return self.unneeded(books, reason)
 
-    def _begin_chunks(self, holder: Connection, books: Connection) -> Job:
+    def _begin_chunks(self) -> Job:
         """Take the locks, say that this load runs or runs again, and see what is in."""
+        books, holder = self._books, self._holder
         with books.begin():
             require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
             self.target = target = find_target(books, self.table_name())
@@ -186,12 +186,12 @@ class ChunkedLoad(Attempt):
         options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
         return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
 
-    def _carry_out(self, job: Job, books: Connection, holder: Connection) -> LoadResult:
+    def _carry_out(self, job: Job) -> LoadResult:
         run = self.options.run
         self.start_progress()
         pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
-        with books.begin():
-            first_number = next_number(books, self.load_id)
+        with self._books.begin():
+            first_number = next_number(self._books, self.load_id)
         if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
             self.ending = Ending(self.options, self.sources, KeptRejects(0, list, list))
             self.ending.prepare(self.plans, resumed=bool(self.done))
@@ -203,23 +203,23 @@ class ChunkedLoad(Attempt):
             for lane in lanes:
                 stack.callback(lane.close)
             if run.commit_every:
-                self._load_and_commit(books, holder, lanes, pieces, first_number)
-                self._settle_rejects(books, self.done, [])
+                self._load_and_commit(lanes, pieces, first_number)
+                self._settle_rejects(self.done, [])
             else:
-                self._load_then_commit(books, holder, lanes, pieces, first_number, digests)
-            return self._finish(books, digests.result())
+                self._load_then_commit(lanes, pieces, first_number, digests)
+            return self._finish(digests.result())
 
-    def _settle_rejects(self, books: Connection, written: list[Chunk], pending: list[Lane]) -> None:
+    def _settle_rejects(self, written: list[Chunk], pending: list[Lane]) -> None:
         """Write the reject file of these chunks, of which those of `pending` lanes are not committed, and judge."""
         if self.ending is None:
             return
         self.progress.stage("rejects")
         self.ending.rejects = KeptRejects(
             sum(chunk.rejected for chunk in written),
-            lambda: kept(books, self.load_id),
+            lambda: kept(self._books, self.load_id),
             lambda: [one for lane in pending for one in lane.rejects()],
         )
-        with books.begin():
+        with self._books.begin():
             self.ending.settle(sum(chunk.rows for chunk in written), dry_run=False)
 
     def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -230,9 +230,7 @@ class ChunkedLoad(Attempt):
         with suppress(DBAPIError, HarborctlError), self.database.engine.begin() as connection:
             connection.execute(_END_WRITERS, {"key": self._writers_key})
 
-    def _load_and_commit(
-        self, books: Connection, holder: Connection, lanes: list[Lane], pieces: Iterator[Piece], number: int
-    ) -> None:
+    def _load_and_commit(self, lanes: list[Lane], pieces: Iterator[Piece], number: int) -> None:
         """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins.
 
         The limit of rejects is judged of what was read so far: what would exceed it is not committed.
@@ -258,23 +256,17 @@ class ChunkedLoad(Attempt):
                 if limit is not None and not limit.allows(
                     sum(c.rejected for c in written), sum(c.rows for c in written)
                 ):
-                    self._settle_rejects(books, written, [lane])
+                    self._settle_rejects(written, [lane])
                 lane.commit([(number, chunk)])
                 self.done.append(chunk)
                 number += 1
                 turn.notify_all()
             return chunk
 
-        self._drive(holder, lanes, numbered(), step)
+        self._drive(lanes, numbered(), step)
 
     def _load_then_commit(
-        self,
-        books: Connection,
-        holder: Connection,
-        lanes: list[Lane],
-        pieces: Iterator[Piece],
-        number: int,
-        digests: Future[list[str]],
+        self, lanes: list[Lane], pieces: Iterator[Piece], number: int, digests: Future[list[str]]
     ) -> None:
         """Nothing commits before all is written, and read for its digest."""
         written: dict[int, list[Chunk]] = {place: [] for place in range(len(lanes))}
@@ -284,7 +276,7 @@ class ChunkedLoad(Attempt):
             written[lanes.index(lane)].append(chunk)
             return chunk
 
-        self._drive(holder, lanes, pieces, step)
+        self._drive(lanes, pieces, step)
         whole = digests.result()
         self.progress.stage("commit")
         every = sorted(
@@ -296,7 +288,7 @@ class ChunkedLoad(Attempt):
             first_rows[chunk.piece] = row
             row += chunk.rows
         self.check_expected(row - 1)
-        self._settle_rejects(books, every, lanes)
+        self._settle_rejects(every, lanes)
         for place, lane in enumerate(lanes):
             placed = [
                 replace(
@@ -311,9 +303,7 @@ class ChunkedLoad(Attempt):
             number += len(placed)
             self.done += placed
 
-    def _drive(
-        self, holder: Connection, lanes: list[Lane], pieces: Iterator[Piece], step: Callable[[Lane, Piece], Chunk]
-    ) -> None:
+    def _drive(self, lanes: list[Lane], pieces: Iterator[Piece], step: Callable[[Lane, Piece], Chunk]) -> None:
         """Give each lane the next piece until there are none. The first error ends all.
 
         Raises:
@@ -343,7 +333,7 @@ class ChunkedLoad(Attempt):
             try:
                 while wait(futures, WATCH, FIRST_EXCEPTION).not_done:
                     _raise_first(futures)
-                    if holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
+                    if self._holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
                         raise LanesMeet(SAME_KEY)
                 _raise_first(futures)
             except BaseException:
@@ -376,12 +366,12 @@ class ChunkedLoad(Attempt):
             for number, each in enumerate(self.files)
         )
 
-    def _finish(self, books: Connection, digests: list[str]) -> LoadResult:
+    def _finish(self, digests: list[str]) -> LoadResult:
         if self.target is None:
             raise AssertionError("no target")
         self._read = digests
         self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
-        account = total(self.done)
+        account, books = total(self.done), self._books
         with books.begin():
             self.progress.stage("analyze")
             changed = account.inserted + account.updated + account.deleted

@@ -176,16 +176,8 @@ class Attempt:
                             transaction.rollback()
                         else:
                             self.committing = result
-                except AlreadyLoaded as known:
-                    self.withdraw_rejects()
-                    self.ending = None
-                    return self.unneeded(
-                        connection, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier)
-                    )
-                except LockHeld as held:
-                    if self.options.run.lock is not Lock.SKIP:
-                        raise
-                    return self.unneeded(connection, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+                except (AlreadyLoaded, LockHeld) as reason:
+                    return self.unneeded(connection, reason)
             self.committing = None
             return result
 
@@ -355,8 +347,16 @@ class Attempt:
 
     # -- how it ended
 
-    def unneeded(self, connection: Connection, result: LoadResult) -> LoadResult:
-        """A load that ends before it has done anything."""
+    def unneeded(self, connection: Connection, reason: AlreadyLoaded | LockHeld) -> LoadResult:
+        """A load that has nothing to do, or is not to wait until it may; else `reason` is raised again."""
+        if isinstance(reason, AlreadyLoaded):
+            self.withdraw_rejects()
+            self.ending = None
+            result = replace(self.summary(Status.ALREADY_LOADED), earlier=reason.earlier)
+        elif self.options.run.lock is Lock.SKIP:
+            result = replace(self.summary(Status.LOCKED), notes=(reason.message,))
+        else:
+            raise reason
         if self.keeps_record:
             with connection.begin():
                 ledger.record(connection, self.options, result, self.target, self.started_at)
