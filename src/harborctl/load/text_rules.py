@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from harborctl.sources.agreement import YEAR_ONE_DAYS, has_year_zero
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,8 +26,6 @@ TEXT_LIKE = frozenset({"text", "varchar", "bpchar", "citext"})
 # A boolean is any unique prefix of these (boolin, parse_bool_with_len); the usual cases of each go the fast way.
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
-YEAR_ONE_DAYS = -719162
-YEAR_ONE_MICROSECONDS = YEAR_ONE_DAYS * 86400 * 10**6
 _DAY_MICROSECONDS = 86400 * 10**6
 
 
@@ -191,9 +191,8 @@ _BOOLEAN_SPELLINGS = _boolean_spellings()
 
 def _dates(array: pa.Array) -> pa.Array:
     days = _cast(array, pa.date32())
-    first = pc.min(days.view(pa.int32())).as_py()
-    if first is not None and first < YEAR_ONE_DAYS:
-        raise NotPlain  # the year 0 is 1 BC to Arrow, and an error to PostgreSQL
+    if has_year_zero(days):
+        raise NotPlain
     return days
 
 
@@ -218,7 +217,7 @@ _ZONED = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4])(:?[
 
 def _in_common_era(stamps: pa.Array) -> pa.Array:
     # As with dates; an offset may have moved the last hours of the year 0 into the first day of the year 1.
-    if pc.any(pc.less(stamps.cast(pa.int64()), YEAR_ONE_MICROSECONDS + _DAY_MICROSECONDS)).as_py():
+    if pc.any(pc.less(stamps.cast(pa.int64()), (YEAR_ONE_DAYS + 1) * _DAY_MICROSECONDS)).as_py():
         raise NotPlain
     return stamps
 
