@@ -327,17 +327,16 @@ class CsvSource:
     ) -> pa.RecordBatch | None:
         """The block with the `direct` columns converted. Where bad rows are put aside, one bad date must not send its
         block, and those after it, the slow way: then without the column that Arrow names, else without any."""
-        attempts = [direct]
-        for attempt in attempts:
+        fewer = direct
+        while True:
             try:
-                return self._arrow_batch(text, columns, ignore_empty_lines=False, direct=attempt)
+                return self._arrow_batch(text, columns, ignore_empty_lines=False, direct=fewer)
             except pa.ArrowInvalid as error:
-                if not attempt or self._malformed is None:
+                if not fewer or self._malformed is None:
                     return None
                 named = _NAMED_COLUMN.search(str(error))
-                is_first = attempt is direct and named is not None and int(named[1]) in direct
-                attempts.append({n: direct[n] for n in direct if named and n != int(named[1])} if is_first else {})
-        return None
+                bad = int(named[1]) if named and fewer is direct else None
+                fewer = {n: arrow for n, arrow in direct.items() if n != bad} if bad in direct else {}
 
     def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
         """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
