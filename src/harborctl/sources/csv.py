@@ -97,7 +97,7 @@ class CsvSource:
         self._doubtful_blocks = 0
         try:
             self._read_start(dialect)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             self.close()
             raise
 
