@@ -6,6 +6,7 @@ The rules are pure and know one type each. What they refuse is not wrong: the se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -165,10 +166,11 @@ def numeral_of(column: TargetColumn) -> Numeral | None:
 
 
 def _booleans(array: pa.Array) -> pa.Array:
-    index = pc.index_in(array, value_set=_BOOLEAN_SPELLINGS)
+    spellings = _boolean_spellings()
+    index = pc.index_in(array, value_set=spellings)
     if index.null_count > array.null_count:
         raise NotPlain
-    return pc.less(index, len(_BOOLEAN_SPELLINGS) // 2)
+    return pc.less(index, len(spellings) // 2)
 
 
 def _prefixes(words: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
@@ -177,14 +179,13 @@ def _prefixes(words: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
     return [spelling for prefix in unique for spelling in (prefix, prefix.upper(), prefix.capitalize())]
 
 
+@cache  # Arrow imports pandas, where that is installed, for the first array of Python objects: 0.2 s
 def _boolean_spellings() -> pa.Array:
     true, false = _prefixes(_TRUE, _FALSE), _prefixes(_FALSE, _TRUE)
     # Equal halves, so that an index tells true from false; a repeated spelling is found at its first place.
     length = max(len(true), len(false))
     return pa.array([*true, *[true[0]] * (length - len(true)), *false, *[false[0]] * (length - len(false))])
 
-
-_BOOLEAN_SPELLINGS = _boolean_spellings()
 
 # -- dates and times
 
