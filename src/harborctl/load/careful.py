@@ -289,9 +289,13 @@ def _runs(slices: Iterable[Slice], like: _Run) -> list[_Run]:
 
 
 def write_carefully(
-    work: Work, table: Table, streams: Sequence[Iterable[Batch]], plans: Sequence[Plan], session: Session,
+    work: Work,
+    table: Table,
+    streams: Sequence[Iterable[Batch]],
+    plans: Sequence[Plan],
+    session: Session,
     number: str | None,
-) -> Written:  # fmt: skip
+) -> Written:
     """Put all rows of all sources into `table`; their numbers into the column `number`, if it has one."""
     # What is checked at commit could no longer be told from other rows.
     work.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))

@@ -35,7 +35,6 @@ from harborctl.load.careful import write_carefully
 from harborctl.load.changes import sent
 from harborctl.load.convert import Session
 from harborctl.load.copy_writer import write_copy
-from harborctl.load.ending import Ending
 from harborctl.load.further import further_bad_rows
 from harborctl.load.locks import lock_target
 from harborctl.load.modes import Work, carry_out, check_target, truncates
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from harborctl.db.engine import Database
+    from harborctl.load.ending import Ending
     from harborctl.load.merge import Account
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch, Source
@@ -161,6 +161,8 @@ class Attempt:
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
             if self.options.rejects.rejecting:
+                from harborctl.load.ending import Ending  # 10 ms, with what it imports; few loads need it
+
                 self.rejects = Rejects()
                 self.ending = stack.enter_context(Ending(self.options, self.sources, self.rejects))
             for source in self.sources:

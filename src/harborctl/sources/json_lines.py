@@ -51,19 +51,18 @@ class JsonLinesSource:
             self._stretches = self._read()
             self._first = next(self._stretches, None)
             objects = self._parsed(self._first, None) if self._first else []
-        except BaseException:
+            names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
+            if not names:
+                raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
+        except BaseException:  # Ctrl-C, too
             self.close()
             raise
-        names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
-        if not names:
-            self.close()
-            raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
     def batches(
         self,
         columns: Sequence[int],
-        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002  # as `Source` has it
         malformed: Malformed | None = None,
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
