@@ -212,3 +212,51 @@ def test_every_kind_of_source(
     write(tmp_path / "clean.csv", [all_rows[number] for number in kept])
     assert load(engine, tmp_path / "clean.csv", mode=mode, writer=writer).rejected == 0
     assert contents == database.execute("SELECT items::text FROM items ORDER BY id").fetchall()
+
+
+@pytest.fixture
+def things(database: Database) -> Iterator[Database]:
+    database.execute("CREATE TABLE things (id bigint PRIMARY KEY, note text DEFAULT 'none', span interval)")
+    yield database
+    database.execute("DROP TABLE things")
+
+
+def test_lines_that_are_not_json(things: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str) -> None:
+    lines = [
+        b'{"id": 1, "note": "a"}', b'{"id": 2, "note": "b"', b"", b"[3]", b'{"id": "x"}', b'{"id": 5, "note": "\xff"}',
+        b'{"id": 6, "note": "\\uD83D"}', b'{"id": 7, "note": "\\ud83d\\ude00"}',
+    ]  # fmt: skip
+    (tmp_path / "things.jsonl").write_bytes(b"\n".join(lines))
+    result = load(engine, tmp_path / "things.jsonl", table="things", writer=writer)
+    assert (result.inserted, result.rejected, result.files[0].rows) == (2, 5, 7)
+    found = read_rejects(tmp_path / "things.rejects.jsonl")
+    assert [(row["_harborctl_line"], row["_harborctl_code"]) for row in found] == [
+        (2, "22032"), (4, "22032"), (5, "22P02"), (6, "22032"), (7, "22032"),
+    ]  # fmt: skip
+    assert [row.get("_harborctl_raw", "").encode() for row in found] == [
+        lines[1], lines[3], b"", lines[5].replace(b"\xff", b"\\xff"), lines[6],
+    ]  # fmt: skip
+    # Loaded as it is, everything is rejected again, and nothing else.
+    again = load(engine, tmp_path / "things.rejects.jsonl", table="things", writer=writer)
+    assert (again.inserted, again.rejected) == (0, 5)
+    found[0]["_harborctl_raw"] += "}"  # put right in place
+    found[1] |= {"id": 3, "_harborctl_raw": None}  # put into the fields
+    found[2]["id"] = 4
+    for row in found[3:]:
+        row["_harborctl_raw"] = row["_harborctl_raw"].replace("\\xff", "?").replace("\\uD83D", "?")
+    (tmp_path / "fixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    assert load(engine, tmp_path / "fixed.jsonl", table="things", writer=writer).inserted == 5
+    assert things.execute("SELECT id, note FROM things ORDER BY id").fetchall() == [
+        (1, "a"), (2, "b"), (3, None), (4, None), (5, "?"), (6, "?"), (7, "😀"),
+    ]  # fmt: skip
+
+
+def test_a_field_that_no_rejected_object_has_stays_null(
+    things: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str
+) -> None:
+    (tmp_path / "things.jsonl").write_text('{"id": 1, "note": "a"}\n{"id": "x"}\n')
+    load(engine, tmp_path / "things.jsonl", table="things", writer=writer)
+    rejects = tmp_path / "things.rejects.jsonl"
+    (tmp_path / "fixed.jsonl").write_text(rejects.read_text().replace('"id": "x"', '"id": 2'))
+    assert load(engine, tmp_path / "fixed.jsonl", table="things", writer=writer).inserted == 1
+    assert things.execute("SELECT id, note FROM things ORDER BY id").fetchall() == [(1, "a"), (2, None)]

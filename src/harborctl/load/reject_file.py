@@ -276,11 +276,14 @@ class _AsJson:
     def begin(self, out: IO[bytes]) -> None:
         self._out = out
 
-    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
-        told = json.dumps(dict(zip(REASON_COLUMNS, reason, strict=True)), ensure_ascii=False).encode(
-            errors="backslashreplace"
-        )
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
         original = rejected.original
+        # A field that no object of the file has would become its column's default; one that this object lacks is NULL.
+        there = () if isinstance(original, Malformation) else json.loads(original.text, parse_int=str)
+        fields = dict.fromkeys(name for name in names if name not in there) | dict(
+            zip(REASON_COLUMNS, reason, strict=True)
+        )
+        told = json.dumps(fields, ensure_ascii=False).encode(errors="backslashreplace")
         if isinstance(original, Malformation):
             raw = json.dumps(original.text.decode(errors="backslashreplace"), ensure_ascii=False).encode()
             self._out.write(told[:-1] + b', "' + RAW_COLUMN.encode() + b'": ' + raw + b"}\n")
