@@ -17,6 +17,7 @@ import sqlalchemy
 
 from harborctl.model import RejectFormat, SourceFormat
 from tests.conftest import engine_of, made_database
+from tests.load.direct import refusal
 from tests.load.test_rejects import BAD, GOOD, HEADER, TABLE, Database, load, rejected, rows
 
 Row = dict[str, str | None]
@@ -260,3 +261,17 @@ def test_a_field_that_no_rejected_object_has_stays_null(
     (tmp_path / "fixed.jsonl").write_text(rejects.read_text().replace('"id": "x"', '"id": 2'))
     assert load(engine, tmp_path / "fixed.jsonl", table="things", writer=writer).inserted == 1
     assert things.execute("SELECT id, note FROM things ORDER BY id").fetchall() == [(1, "a"), (2, None)]
+
+
+def test_columns_that_no_reject_file_takes(things: Database, engine: sqlalchemy.Engine, tmp_path: Path) -> None:
+    numbers, texts = pa.table({"id": [1, 1]}), pa.table({"id": ["2", "x"]})
+    pq.write_table(numbers, tmp_path / "1.parquet")
+    pq.write_table(texts, tmp_path / "2.parquet")
+    several = refusal(lambda: load(engine, tmp_path / "1.parquet", tmp_path / "2.parquet", table="things"))
+    spans = pa.table({"id": [1, 1], "span": pa.array([(1, 2, 3000)] * 2, pa.month_day_nano_interval())})
+    with pa.ipc.new_file(tmp_path / "3.arrow", spans.schema) as writing:
+        writing.write_table(spans)
+    unknown = refusal(lambda: load(engine, tmp_path / "3.arrow", table="things"))
+    assert [(e.code, e.exit_code) for e in (several, unknown)] == [("reject_format", 2)] * 2
+    assert load(engine, tmp_path / "3.arrow", table="things", format=RejectFormat.CSV).rejected == 1
+    assert rejected(tmp_path / "3.rejects.csv")[0]["span"] == "1 mons 2 days 00:00:00.000003000"

@@ -154,7 +154,7 @@ class RejectFile:
 
     def _form(self, *, raw: bool) -> Form:
         if self._format in (SourceFormat.PARQUET, SourceFormat.ARROW):
-            schema = pa.unify_schemas([_own_schema(source) for source in self._sources], promote_options="permissive")
+            schema = _common_schema(self._sources)
             return _AsValues(schema) if self._as_csv else _AsParquet(schema)
         if self._format is SourceFormat.JSONL:
             return _AsJson()
@@ -177,11 +177,23 @@ def _common_format(sources: Sequence[Source], options: RejectOptions) -> SourceF
         raise UsageError(
             "--reject-format csv is for Parquet and Arrow: rejected lines of JSON stay JSON", code="reject_format"
         )
+    if formats[0] in columnar:
+        try:
+            schema = _common_schema(sources)
+            if options.format is None:
+                pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"the sources' columns do not go into one reject file: {error}",
+                code="reject_format",
+                hint="Load them one by one; types that Parquet lacks go into --reject-format csv.",
+            ) from error
     return formats[0]
 
 
-def _own_schema(source: Source) -> pa.Schema:
-    return pa.schema([field for field in source.schema if field.name not in REJECT_COLUMNS])
+def _common_schema(sources: Sequence[Source]) -> pa.Schema:
+    schemas = [pa.schema([f for f in source.schema if f.name not in REJECT_COLUMNS]) for source in sources]
+    return pa.unify_schemas(schemas, promote_options="permissive")
 
 
 def _name(temporary: Path, path: Path) -> None:
