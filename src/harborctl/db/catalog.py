@@ -126,6 +126,7 @@ class Target:
         references: foreign keys of other tables that point at it.
         has_children: other tables inherit from it. Partitions do not count.
         fires_before: a row trigger may change a row, or drop it, before it is written.
+        keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
         filtered: row-level security hides rows from this user.
     """
 
@@ -138,6 +139,7 @@ class Target:
     references: tuple[Reference, ...]
     has_children: bool
     fires_before: bool
+    keeps_rows: bool
     filtered: bool
 
     @property
@@ -296,12 +298,15 @@ _REFERENCES = text("""
     ORDER BY 2, 1
 """)
 
-# Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 16 at UPDATE.
+# Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 8 at DELETE, 16 at UPDATE.
 _BEHAVIOUR = text("""
     SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
            row_security_active(oid) AS filtered,
            EXISTS (SELECT FROM pg_trigger WHERE tgrelid = :oid AND tgenabled <> 'D' AND tgtype & 3 = 3
-                                            AND tgtype & 20 <> 0) AS fires_before
+                                            AND tgtype & 20 <> 0) AS fires_before,
+           EXISTS (SELECT FROM pg_trigger
+                   WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
+                     AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows
     FROM pg_class WHERE oid = :oid
 """)
 

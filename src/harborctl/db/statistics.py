@@ -1,7 +1,8 @@
-"""Planner statistics: brought up to date where a load has made them wrong."""
+"""Statistics: the planner's, brought up to date where a load has made them wrong; the server's own, of rows changed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
@@ -18,7 +19,29 @@ if TYPE_CHECKING:
 # The share of a table's rows at which autovacuum analyzes it, too (autovacuum_analyze_scale_factor).
 CHANGED_SHARE = 0.1
 
+# Rows of a partitioned table are counted where they are. Counts of earlier transactions may still be among them.
+# https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-FUNCTIONS
+_TOUCHED = text("""
+    SELECT coalesce(sum(pg_stat_get_xact_tuples_updated(part)), 0)::bigint AS updated,
+           coalesce(sum(pg_stat_get_xact_tuples_deleted(part)), 0)::bigint AS deleted
+    FROM (SELECT CAST(:oid AS oid) UNION SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))) AS parts (part)
+""")
+
 _ROWS = text("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = :oid")
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """How many rows of a table the server has changed for this session: also for its foreign keys and triggers."""
+
+    updated: int
+    deleted: int
+
+
+def touched(connection: Connection, target: Target) -> Touched:
+    """What the server has counted so far. Only a difference of two counts, within one transaction, means anything."""
+    row = connection.execute(_TOUCHED, {"oid": target.oid}).one()
+    return Touched(row.updated, row.deleted)
 
 
 def analyze(connection: Connection, table: Table) -> None:

@@ -76,6 +76,19 @@ class Account:
     deleted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many rows of the target the load lacks, and how many it has at all."""
+
+    rows: int
+    total: int
+
+    @property
+    def found(self) -> int:
+        """How many have a row in the load."""
+        return self.total - self.rows
+
+
 class Merge:
     """The statements of one load in a mode that goes by a key.
 
@@ -188,16 +201,15 @@ class Merge:
 
     # -- the rows of the target that the load lacks
 
-    def count_missing(self, connection: Connection) -> tuple[int, int]:
-        """How many rows of the target have no row in the load, and how many it has at all."""
+    def count_missing(self, connection: Connection) -> Missing:
+        """Compare the keys of the target with those of the load."""
         staged = self._staged()
         both = self._current.outerjoin(staged, self._same_key(staged, self._current))
         counts = select(func.count().filter(staged.c[self._has_key].is_(None)), func.count()).select_from(both)
-        missing, total = connection.execute(counts).one()
-        return missing, total
+        return Missing(*connection.execute(counts).one())
 
     def delete_missing(self, connection: Connection) -> int:
-        """Delete the rows of the target that have no row in the load; returns how many there were."""
+        """Delete the rows of the target that have no row in the load; returns how many the statement deleted."""
         # Without the staged columns: an expression of the key would read them instead of the target's.
         staged = self._staged(())
         same = self._equal([staged.c[label] for label in self._labels], self._target_parts())
