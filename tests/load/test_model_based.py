@@ -12,7 +12,7 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborctl.load.modes import FEW_ROWS
+from harborctl.load.merge import FEW_ROWS
 from harborctl.load.run import LoadFailed
 from harborctl.model import Limit, OnDuplicate
 from tests.conftest import engine_of, made_database

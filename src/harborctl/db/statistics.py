@@ -12,9 +12,9 @@ from harborctl.model import Analyze
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
-    from harborctl.db.catalog import Target
+    from harborctl.db.catalog import Relation
 
 # The share of a table's rows at which autovacuum analyzes it, too (autovacuum_analyze_scale_factor).
 CHANGED_SHARE = 0.1
@@ -38,24 +38,24 @@ class Touched:
     deleted: int
 
 
-def touched(connection: Connection, target: Target) -> Touched:
+def touched(connection: Connection, target: Relation) -> Touched:
     """What the server has counted so far. Only a difference of two counts, within one transaction, means anything."""
     row = connection.execute(_TOUCHED, {"oid": target.oid}).one()
     return Touched(row.updated, row.deleted)
 
 
-def analyze(connection: Connection, table: Table) -> None:
-    """ANALYZE a table. Without the right to it the server skips it."""
-    statement = sql.SQL("ANALYZE {}").format(sql.Identifier(*filter(None, (table.schema, table.name))))
+def analyze(connection: Connection, *name: str) -> None:
+    """ANALYZE a table, named with its schema or, a temporary one, without. Without the right the server skips it."""
+    statement = sql.SQL("ANALYZE {}").format(sql.Identifier(*name))
     # By the driver itself: a percent sign in a name would be doubled once too often on the way through SQLAlchemy.
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
     driver.execute(statement)
 
 
-def analyze_after(connection: Connection, target: Target, changed: int, when: Analyze) -> None:
+def analyze_after(connection: Connection, target: Relation, changed: int, when: Analyze) -> None:
     """ANALYZE the target if `when` says so, in `auto` if more than a tenth of it is new or different."""
     if when is Analyze.NEVER or (when is Analyze.AUTO and not changed):
         return
     before = connection.execute(_ROWS, {"oid": target.oid}).scalar_one()
     if when is Analyze.ALWAYS or changed > CHANGED_SHARE * before:
-        analyze(connection, target.table())
+        analyze(connection, target.schema, target.name)

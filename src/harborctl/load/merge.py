@@ -62,6 +62,11 @@ EXACT_TYPES = frozenset({
 })  # fmt: skip
 
 
+# So many staged rows are joined soon whatever the planner thinks of them, and each question to the server costs a round
+# trip.
+FEW_ROWS = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What became of the rows that were read; the names are those of the summary."""
@@ -229,7 +234,8 @@ class Merge:
     def write(self, connection: Connection, staged: int) -> Account:
         """Insert and update; `staged` rows have different keys."""
         careful = self._plan.target.kind != "r" or self._plan.target.fires_before
-        if not careful and self.target_is_empty(connection) and self._insert_all(connection):
+        is_many = staged > FEW_ROWS
+        if is_many and not careful and self.target_is_empty(connection) and self._insert_all(connection):
             return Account(staged, inserted=staged)
         counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
         account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])

@@ -13,7 +13,7 @@ from harborctl.load.changes import emptied, merge_changes
 from harborctl.load.insert import insert_into
 from harborctl.load.late import LateRejects
 from harborctl.load.locks import truncate
-from harborctl.load.merge import Account, Merge, Missing
+from harborctl.load.merge import FEW_ROWS, Account, Merge, Missing
 from harborctl.load.rejects import Reason
 from harborctl.load.staging import ROW_NUMBER, STAGING, Staging, create_numbered, free_name, stage_for_merge
 from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 # A feed that was cut short must not empty the table unnoticed.
 MAX_DELETE = Limit(percent=20)
-
-# So many staged rows are joined soon whatever the planner thinks of them, and each question to the server costs a round
-# trip.
-FEW_ROWS = 2000
 
 # ANALYZE reads 300 rows for each unit; of a staging table the planner needs the size and little more. 30 000 rows took
 # 0.4 s of 1.5 M orders.
@@ -237,7 +233,7 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     name = "default_statistics_target"
     before = connection.execute(select(func.current_setting(name))).scalar_one()
     connection.execute(select(func.set_config(name, str(STAGING_STATISTICS), True)))
-    analyze(connection, table)
+    analyze(connection, table.name)
     allowed = func.current_setting("work_mem")
     memory = case((func.pg_size_bytes(allowed) < func.pg_size_bytes(MERGE_MEMORY), MERGE_MEMORY), else_=allowed)
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))
