@@ -317,6 +317,14 @@ def test_sync_of_rows_that_refer_to_each_other(
     assert counts(sync("id,up\n2,\n")) == {"unchanged": 1, "deleted": 3}
 
 
+def test_sync_where_the_server_counts_nothing(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(f"ALTER DATABASE {database.info.dbname} SET track_counts = off")
+    database.execute(TREE.format(action="CASCADE"))
+    sync = partial(load_rows, table="t", mode="sync", writer=writer, max_delete=ALL)
+    assert refusal(lambda: sync("id,up\n2,\n3,\n")).code == "delete_cascade"
+    assert counts(sync("id,up\n1,\n3,\n")) == {"unchanged": 2, "deleted": 2}
+
+
 def test_sync_of_rows_that_others_lead_back_to(database: Database, load_rows: LoadRows, writer: str) -> None:
     database.execute(
         "CREATE TABLE t (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);"
