@@ -323,7 +323,7 @@ def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:
     is_target = table.schema is not None
     # INSERT goes through views and row-level security, COPY does not.
     if work.writer is WriterName.VALUES or (is_target and (target.kind == "v" or target.filtered)):
-        return ValuesAttempt(work.connection, plan, work.options.batch_size, policies=is_target and target.filtered)
+        return ValuesAttempt(work.connection, plan, work.options.batch_size)
     return CopyAttempt(work.connection, plan)
 
 

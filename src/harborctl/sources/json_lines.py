@@ -6,7 +6,7 @@ A number keeps its digits: 1.10 stays 1.10. Nested values stay JSON; a missing f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -154,12 +154,15 @@ class JsonLinesSource:
         fields = self._object(text, line)
         raw = fields.pop(RAW_COLUMN, None)
         if isinstance(raw, str) and raw:
-            return self._entry(raw.encode(errors="surrogateescape"), line)
+            entry = self._entry(raw.encode(errors="surrogateescape"), line)
+            return replace(entry, fields=fields | entry.fields)
         return _Entry(fields, line, text)
 
     def _object(self, text: bytes, line: int) -> dict[str, Any]:
         try:
             record = _DECODER.decode(text.decode())
+            if b"\\ud" in text.lower():
+                json_text(record).encode()  # half of a pair of surrogates is no character
         except ValueError as error:  # JSON's and UTF-8's errors alike
             raise BadRow(
                 f"this line is not JSON: {error}",
