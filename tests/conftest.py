@@ -164,3 +164,10 @@ def url_of(server_url: str, database: str) -> str:
 def engine_of(url: str) -> sqlalchemy.Engine:
     """A plain engine, made without any code of ours."""
     return sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+
+
+def execute(engine: sqlalchemy.Engine, *statements: str) -> None:
+    """Carry the statements out, all in one transaction."""
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sqlalchemy.text(statement))

@@ -65,7 +65,7 @@ def test_lines_for_people(invoke: Invoke) -> None:
     assert (done.code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ok    connection: postgresql://")
-    assert "ok    migrations: ledger is at ledger_0001" in lines
+    assert "ok    migrations: ledger is at ledger_0002" in lines
     warned = lines.index("warn  settings: fsync is off: a crash of the machine can destroy the database")
     assert lines[warned + 1] == "      → Set fsync = on."
 
@@ -96,7 +96,7 @@ def test_a_user_without_rights(engine: Engine, invoke: Invoke) -> None:
         assert rights == [
             ("fail", f"{role} may not make temporary tables, which upserts are staged in"),
             ("warn", f"harbor: closed to {role}"),
-            ("fail", f"harborctl: 4 tables; {role} may read 1, insert into 0, update 0"),
+            ("fail", f"harborctl: 5 tables; {role} may read 1, insert into 0, update 0"),
             ("ok", "public: 0 tables"),
         ]
         [transactions] = checks(done)["transactions"]

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ConnectionFailed, HarborctlError
-from harborctl.load import chunks, lanes, retry
+from harborctl.load import chunked, chunks, lanes, retry
 from harborctl.load.run import LoadFailed, run_load
 from harborctl.model import (
     ConnectionOptions,
@@ -51,6 +51,7 @@ Connection = psycopg.Connection[Any]
 def table(database: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(chunks, "SMALLEST_PIECE", 20_000)
+    monkeypatch.setattr(chunked, "WATCH", 0.1)
     database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
     return database
 
@@ -223,20 +224,11 @@ def test_what_cannot_go_in_chunks(
 REJECTS = RejectOptions(on_error=OnError.REJECT)
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"rejects": REJECTS, "commit_every": 5}, "--commit-every commits in parts, but --on-error reject"),
-        ({"rejects": REJECTS, "jobs": 2}, "--jobs commits in parts, but --on-error reject"),
-        ({"rejects": RejectOptions(expected=RowRange(5)), "commit_every": 5}, "--expect-rows"),
-    ],
-)
-def test_what_decides_on_the_whole_load(
-    table: Connection, database_url: str, tmp_path: Path, settings: dict[str, Any], words: str
-) -> None:
-    failed = refusal(database_url, feed(tmp_path, range(20)), **settings)
+def test_what_decides_on_the_whole_load(table: Connection, database_url: str, tmp_path: Path) -> None:
+    expected = RejectOptions(expected=RowRange(5))
+    failed = refusal(database_url, feed(tmp_path, range(20)), rejects=expected, commit_every=5)
     assert (failed.error.code, failed.error.exit_code) == ("not_divisible", 2)
-    assert words in failed.error.message
+    assert "--expect-rows" in failed.error.message
     assert "Leave" in (failed.error.hint or "")
     assert in_table(table)[0] == 0
 
@@ -322,6 +314,28 @@ def test_several_processes_and_a_bad_row(table: Connection, database_url: str, t
     assert ledger(table) == [("failed", 0, 0, 0)]
     result = run(database_url, feed(tmp_path, range(20_000)), jobs=2)
     assert (result.inserted, in_table(table)[0]) == (20_000, 20_000)
+
+
+@pytest.mark.parametrize("settings", [{}, {"commit_every": 2000}])
+@pytest.mark.parametrize(("row", "key"), [(3000, 100), (1999, 2001)])
+def test_several_processes_meet_the_same_key(
+    table: Connection, database_url: str, tmp_path: Path, row: int, key: int, settings: dict[str, Any]
+) -> None:
+    """One waits for the other, which commits only when both are done: the server sees no deadlock in that."""
+    path = feed(tmp_path, range(20_000))
+    path.write_text(path.read_text().replace(f"\n{row},", f"\n{key},", 1))
+    failed = refusal(database_url, path, jobs=2, **settings)
+    assert (failed.error.code, line(failed)) == ("23505", 2 + 2 * max(row, key))
+    assert in_table(table)[0] == (2_000 if settings else 0)
+
+
+def test_rows_that_refer_to_others_go_by_one_connection(table: Connection, database_url: str, tmp_path: Path) -> None:
+    table.execute("ALTER TABLE t ADD parent integer REFERENCES t")
+    path = tmp_path / "tree.csv"
+    path.write_text("id,v,parent\n" + "".join(f"{n},{'x' * 50},{19_999 - n}\n" for n in range(20_000)))
+    result = run(database_url, path, jobs=2)
+    assert result.inserted == 20_000
+    assert "refer to others" in result.notes[0]
 
 
 def test_several_processes_commit_on_their_own(table: Connection, database_url: str, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def told(invocation: Invocation, ping: str | None, metrics: Path | None, name: s
     _call(invocation, ping, "/start")
     try:
         yield outcome
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C has a code, too
         cause = error.error if isinstance(error, Summarized) else error
         outcome.code = exit_code_of(cause)
         raise
@@ -102,7 +102,7 @@ def _call(invocation: Invocation, url: str | None, what: str) -> None:
 
 def _require_prometheus() -> None:
     try:
-        import prometheus_client  # noqa: F401
+        import prometheus_client  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise UsageError(
             "--metrics-file needs prometheus_client", code="not_installed", hint="pip install 'harborctl[metrics]'"

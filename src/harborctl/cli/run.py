@@ -37,9 +37,14 @@ EXAMPLES = """
 
 # The worse, the further behind. A job ends with the worst of its parts.
 SEVERITY = (
-    ExitCode.OK, ExitCode.REJECTS, ExitCode.LOCKED, ExitCode.FAILED, ExitCode.USAGE, ExitCode.NO_CONNECTION,
+    ExitCode.OK,
+    ExitCode.REJECTS,
+    ExitCode.LOCKED,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.NO_CONNECTION,
     ExitCode.INTERRUPTED,
-)  # fmt: skip
+)
 
 MISSING = "missing"
 WIDE = 1000

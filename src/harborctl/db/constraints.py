@@ -10,6 +10,8 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from harborctl.db.catalog import Target
+
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
@@ -89,6 +91,11 @@ _CONSTRAINTS = text("""
     LEFT JOIN pg_class AS class ON class.oid = demanded.confrelid
     LEFT JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 """)
+
+
+def refers_to_itself(connection: Connection, target: Target) -> bool:
+    """Whether rows of the table need others of it to be there."""
+    return any(c.reference is not None and c.reference.own for c in constraints_of(connection, target.oid))
 
 
 def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 
 import harborctl
 from harborctl.db.failures import translated
-from harborctl.db.tables import LEDGER_SCHEMA, loads
+from harborctl.db.tables import LEDGER_SCHEMA, loads, rejects
 from harborctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # Every revision of each branch, oldest first, the last one its head. A test holds this against the scripts.
-REVISIONS = {"ledger": ("ledger_0001",), "harbor": ("harbor_0001",)}
+REVISIONS = {"ledger": ("ledger_0001", "ledger_0002"), "harbor": ("harbor_0001",)}
 
 # Alembic's own table, in the ledger's schema.
 _VERSION = "alembic_version"
@@ -58,18 +58,27 @@ def ledger_installed(database: Engine | Connection) -> bool:
         return bool(_readable(connection, loads.name))
 
 
-def require_ledger(connection: Connection) -> None:
+def require_ledger(connection: Connection, *, keeps_rejects: bool = False) -> None:
     """See that the ledger is one that this version can write to.
+
+    Args:
+        keeps_rejects: it is to keep rejects until their load is done, which the first ledgers cannot.
 
     Raises:
         UsageError: it is missing, or a newer harborctl has changed it.
     """
-    readable = _readable(connection, loads.name, _VERSION)
+    readable = _readable(connection, loads.name, rejects.name, _VERSION)
     if loads.name not in readable:
         raise UsageError(
             "this database has no ledger yet",
             code="no_ledger",
             hint="Run `harborctl migrate up ledger` once, or load with --no-ledger.",
+        )
+    if keeps_rejects and rejects.name not in readable:
+        raise UsageError(
+            "an older harborctl made the ledger of this database: it cannot keep the rejects of a load in chunks",
+            code="old_ledger",
+            hint="Run `harborctl migrate up ledger` once.",
         )
     # A user who may not read which version it is finds out by writing.
     if readable.get(_VERSION):

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -128,6 +129,23 @@ chunks = Table(
     Column("counters", JSONB, nullable=False, server_default=text("'{}'")),
     # now() would be when the chunk's transaction began.
     Column("committed_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+)
+
+# Bad rows of the parts of a load that is not done yet, each as it stood in its source: a part and its rejects commit
+# together, and at the end the reject file is made of them all.
+rejects = Table(
+    "rejects",
+    ledger,
+    Column("load_id", Uuid(as_uuid=False), ForeignKey(loads.c.id, ondelete="CASCADE"), primary_key=True),
+    # The part by its file, from 0, and where it starts there.
+    Column("file", Integer, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", BigInteger, nullable=False),
+    # Why, as JSON in ASCII: a value may have a NUL in it, which jsonb cannot.
+    Column("reason", Text, nullable=False),
+    Column("form", Text, nullable=False),
+    Column("original", LargeBinary, nullable=False),
 )
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from harborctl.load.plan import Plan
     from harborctl.load.screen import Slice
 
-INSUFFICIENT_PRIVILEGE = "42501"
+# Where the server holds a row against policies, as its errors tell. Their code is that of a missing privilege, which is
+# no row's. https://www.postgresql.org/docs/current/protocol-error-fields.html
+POLICY_ROUTINE = "ExecWithCheckOptions"
 
 
 class Refusal(Exception):
@@ -72,11 +74,10 @@ class CopyAttempt:
 
     encodes = True
 
-    def __init__(self, connection: Connection, plan: Plan, *, policies: bool = False) -> None:
+    def __init__(self, connection: Connection, plan: Plan) -> None:
         self._connection = connection
         self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._names = plan.names
-        self._policies = policies
 
     def of(self, plan: Plan) -> CopyAttempt:
         """See `Attempt.of`."""
@@ -99,7 +100,7 @@ class CopyAttempt:
                         copy.write(BINARY_TRAILER)
                 return cursor.rowcount
         except psycopg.Error as error:
-            failure = of_rows(error, policies=self._policies)
+            failure = of_rows(error)
             match = CONTEXT.search(error.diag.context or "")
             if match and int(match["row"]) <= sent:
                 if match["column"] in self._names:
@@ -119,11 +120,10 @@ class ValuesAttempt:
 
     encodes = False
 
-    def __init__(self, connection: Connection, plan: Plan, batch_size: int, *, policies: bool = False) -> None:
+    def __init__(self, connection: Connection, plan: Plan, batch_size: int) -> None:
         self._connection = connection.execution_options(preserve_rowcount=True)
         self._plan = plan
         self._batch_size = batch_size
-        self._policies = policies
 
     def of(self, plan: Plan) -> ValuesAttempt:
         """See `Attempt.of`."""
@@ -142,18 +142,18 @@ class ValuesAttempt:
                         inserted += self._connection.execute(statement, part).rowcount
                         sent += count
         except DBAPIError as error:
-            failure = of_rows(error, policies=self._policies)
+            failure = of_rows(error)
             cause = error.orig
             constraint = cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
             raise Refusal(failure, sent, sent + count, constraint) from error
         return inserted
 
 
-def of_rows(error: psycopg.Error | DBAPIError, *, policies: bool) -> HarborctlError:
-    """What the server said, if rows may be the cause; else it is raised. A policy refuses rows with the code of a
-    missing privilege."""
+def of_rows(error: psycopg.Error | DBAPIError) -> HarborctlError:
+    """What the server said, if rows may be the cause; else it is raised."""
     failure = translate(error)
-    is_policy = policies and failure.code == INSUFFICIENT_PRIVILEGE
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    is_policy = isinstance(cause, psycopg.Error) and cause.diag.source_function == POLICY_ROUTINE
     if not may_be_of_a_row(failure) and not is_policy:
         raise failure from error
     return failure

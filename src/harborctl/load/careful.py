@@ -289,9 +289,13 @@ def _runs(slices: Iterable[Slice], like: _Run) -> list[_Run]:
 
 
 def write_carefully(
-    work: Work, table: Table, streams: Sequence[Iterable[Batch]], plans: Sequence[Plan], session: Session,
+    work: Work,
+    table: Table,
+    streams: Sequence[Iterable[Batch]],
+    plans: Sequence[Plan],
+    session: Session,
     number: str | None,
-) -> Written:  # fmt: skip
+) -> Written:
     """Put all rows of all sources into `table`; their numbers into the column `number`, if it has one."""
     # What is checked at commit could no longer be told from other rows.
     work.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
@@ -319,7 +323,7 @@ def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:
     is_target = table.schema is not None
     # INSERT goes through views and row-level security, COPY does not.
     if work.writer is WriterName.VALUES or (is_target and (target.kind == "v" or target.filtered)):
-        return ValuesAttempt(work.connection, plan, work.options.batch_size, policies=is_target and target.filtered)
+        return ValuesAttempt(work.connection, plan, work.options.batch_size)
     return CopyAttempt(work.connection, plan)
 
 

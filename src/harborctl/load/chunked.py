@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, cast, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import find_target
+from harborctl.db.constraints import refers_to_itself
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.statistics import analyze_after
@@ -25,13 +26,15 @@ from harborctl.errors import HarborctlError, LockHeld, UsageError
 from harborctl.load import ledger
 from harborctl.load.backend import backend_of
 from harborctl.load.chunks import Chunk, check_unchanged, committed, missing, next_number, total
+from harborctl.load.ending import Ending
+from harborctl.load.kept_rejects import KeptRejects, forget, kept
 from harborctl.load.lanes import Job, make_lanes
 from harborctl.load.locks import stay_idle, take_named, take_turn
 from harborctl.load.modes import check_target
 from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfinished
 from harborctl.load.parts import check_parts
 from harborctl.load.run import Attempt
-from harborctl.model import FileResult, LoadResult, Lock, Mode, Status, WriterName
+from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources import open_file
 from harborctl.sources.files import HASH_BLOCK_BYTES, HashingReader, find_files, open_bytes, sha256_of
 from harborctl.sources.pieces import divisible
@@ -52,6 +55,9 @@ NAMESPACE = 0x68726263
 # Seconds after which a lane that waits for another looks whether that has failed.
 POLL = 0.1
 
+# Seconds after which it is looked whether lanes wait for each other.
+WATCH = 1.0
+
 # All of a load's writers, and nobody else, share its lock, which `pg_locks` shows in two halves.
 _END_WRITERS = text("""
     SELECT pg_terminate_backend(pid) FROM pg_locks
@@ -60,7 +66,30 @@ _END_WRITERS = text("""
       AND classid::bigint << 32 | objid::bigint = :key
 """)
 
+# Lanes that wait for the end of another's transaction.
+_WAITING_WRITERS = text("""
+    WITH writers AS (
+        SELECT pid FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND classid::bigint << 32 | objid::bigint = :key
+    )
+    SELECT EXISTS (
+        SELECT FROM pg_locks AS waiting JOIN writers USING (pid)
+        WHERE waiting.locktype = 'transactionid' AND NOT waiting.granted
+          AND EXISTS (SELECT FROM writers AS others WHERE others.pid = ANY (pg_blocking_pids(waiting.pid)))
+    )
+""")
+
 logger = logging.getLogger("harborctl")
+
+
+DEADLOCK = "40P01"
+SAME_KEY = "rows in different parts of the source have the same key"
+
+
+class LanesMeet(Exception):
+    """Several connections cannot load this."""
 
 
 @dataclass(slots=True)
@@ -74,11 +103,27 @@ class ChunkedLoad(Attempt):
     _written: int = 0
     _read: list[str] = field(default_factory=list)
     _writers_key: int = 0
+    # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
+    _books: Connection = field(init=False)
+    _holder: Connection = field(init=False)
 
     def run(self) -> LoadResult:
         """Load what is missing, chunk by chunk."""
         check_parts(self.options)
-        self.target, self.backend, self._ended, self.done, self.plans = None, None, False, [], []
+        try:
+            return self._run()
+        except LanesMeet as meeting:
+            logger.warning("%s; going on by one connection", meeting)
+            self._go_on_by_one_connection(str(meeting))
+            return self._run()
+
+    def _go_on_by_one_connection(self, why: str) -> None:
+        self.options = replace(self.options, run=replace(self.options.run, jobs=1))
+        self.notes = (*self.notes, f"loaded by one connection: {why}")
+
+    def _run(self) -> LoadResult:
+        self.target, self.backend, self._ended, self._written = None, None, False, 0
+        self.done, self.plans, self.ending = [], [], None
         with ExitStack() as stack:
             found = find_files(self.options.sources, self.options.format)
             self.sources = []
@@ -95,23 +140,23 @@ class ChunkedLoad(Attempt):
                 )
             with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
                 self.connected = True
+                self._books, self._holder = books, holder
                 try:
                     with holder.begin():
-                        job = self._begin_chunks(holder, books)
-                        return self._carry_out(job, books)
-                except AlreadyLoaded as known:
-                    return self.unneeded(books, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier))
-                except LockHeld as held:
-                    if self.options.run.lock is not Lock.SKIP:
-                        raise
-                    return self.unneeded(books, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+                        return self._carry_out(self._begin_chunks())
+                except (AlreadyLoaded, LockHeld) as reason:
+                    return self.unneeded(books, reason)
 
-    def _begin_chunks(self, holder: Connection, books: Connection) -> Job:
+    def _begin_chunks(self) -> Job:
         """Take the locks, say that this load runs or runs again, and see what is in."""
+        books, holder = self._books, self._holder
         with books.begin():
-            require_ledger(books)
+            require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
             self.target = target = find_target(books, self.table_name())
+            refers = self.options.run.jobs > 1 and refers_to_itself(books, target)
         check_target(target, self.options.mode)
+        if refers:
+            self._go_on_by_one_connection(f"rows of {target.label} refer to others, which only it would see")
         with books.begin():
             self.make_plans(books, target)
         mark = fingerprint(self.options, target, self.sources)
@@ -141,12 +186,15 @@ class ChunkedLoad(Attempt):
         options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
         return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
 
-    def _carry_out(self, job: Job, books: Connection) -> LoadResult:
+    def _carry_out(self, job: Job) -> LoadResult:
         run = self.options.run
         self.start_progress()
         pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
-        with books.begin():
-            first_number = next_number(books, self.load_id)
+        with self._books.begin():
+            first_number = next_number(self._books, self.load_id)
+        if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
+            self.ending = Ending(self.options, self.sources, KeptRejects(0, list, list))
+            self.ending.prepare(self.plans, resumed=bool(self.done))
         with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
             stack.callback(setattr, self, "_ended", True)
             digests = hashing.submit(self._digests, job)
@@ -156,9 +204,23 @@ class ChunkedLoad(Attempt):
                 stack.callback(lane.close)
             if run.commit_every:
                 self._load_and_commit(lanes, pieces, first_number)
+                self._settle_rejects(self.done, [])
             else:
                 self._load_then_commit(lanes, pieces, first_number, digests)
-            return self._finish(books, digests.result())
+            return self._finish(digests.result())
+
+    def _settle_rejects(self, written: list[Chunk], pending: list[Lane]) -> None:
+        """Write the reject file of these chunks, of which those of `pending` lanes are not committed, and judge."""
+        if self.ending is None:
+            return
+        self.progress.stage("rejects")
+        self.ending.rejects = KeptRejects(
+            sum(chunk.rejected for chunk in written),
+            lambda: kept(self._books, self.load_id),
+            lambda: [one for lane in pending for one in lane.rejects()],
+        )
+        with self._books.begin():
+            self.ending.settle(sum(chunk.rows for chunk in written), dry_run=False)
 
     def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
         """End what the server still does for lanes that were closed at their work: it would notice, and give back its
@@ -169,7 +231,11 @@ class ChunkedLoad(Attempt):
             connection.execute(_END_WRITERS, {"key": self._writers_key})
 
     def _load_and_commit(self, lanes: list[Lane], pieces: Iterator[Piece], number: int) -> None:
-        """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins."""
+        """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins.
+
+        The limit of rejects is judged of what was read so far: what would exceed it is not committed.
+        """
+        limit = self.options.rejects.limit
         numbers: dict[Piece, int] = {}
         turn = threading.Condition()
 
@@ -186,6 +252,11 @@ class ChunkedLoad(Attempt):
                     if self._ended:
                         return chunk
                     turn.wait(POLL)
+                written = [*self.done, chunk]
+                if limit is not None and not limit.allows(
+                    sum(c.rejected for c in written), sum(c.rows for c in written)
+                ):
+                    self._settle_rejects(written, [lane])
                 lane.commit([(number, chunk)])
                 self.done.append(chunk)
                 number += 1
@@ -217,6 +288,7 @@ class ChunkedLoad(Attempt):
             first_rows[chunk.piece] = row
             row += chunk.rows
         self.check_expected(row - 1)
+        self._settle_rejects(every, lanes)
         for place, lane in enumerate(lanes):
             placed = [
                 replace(
@@ -232,7 +304,11 @@ class ChunkedLoad(Attempt):
             self.done += placed
 
     def _drive(self, lanes: list[Lane], pieces: Iterator[Piece], step: Callable[[Lane, Piece], Chunk]) -> None:
-        """Give each lane the next piece until there are none. The first error ends all."""
+        """Give each lane the next piece until there are none. The first error ends all.
+
+        Raises:
+            LanesMeet: one lane waits for what another has written, which commits only when all, or those before it, do.
+        """
 
         def drive(lane: Lane) -> None:
             while not self._ended:
@@ -255,8 +331,11 @@ class ChunkedLoad(Attempt):
         with ThreadPoolExecutor(len(lanes)) as pool:
             futures = [pool.submit(drive, lane) for lane in lanes]
             try:
-                for future in futures:
-                    future.result()
+                while wait(futures, WATCH, FIRST_EXCEPTION).not_done:
+                    _raise_first(futures)
+                    if self._holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
+                        raise LanesMeet(SAME_KEY)
+                _raise_first(futures)
             except BaseException:
                 self._ended = True
                 for lane in lanes:
@@ -287,17 +366,20 @@ class ChunkedLoad(Attempt):
             for number, each in enumerate(self.files)
         )
 
-    def _finish(self, books: Connection, digests: list[str]) -> LoadResult:
+    def _finish(self, digests: list[str]) -> LoadResult:
         if self.target is None:
             raise AssertionError("no target")
         self._read = digests
         self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
-        account = total(self.done)
+        account, books = total(self.done), self._books
         with books.begin():
             self.progress.stage("analyze")
             changed = account.inserted + account.updated + account.deleted
             analyze_after(books, self.target, changed, self.options.analyze)
-            result = self.summary(Status.LOADED)
+            rejected = any(chunk.rejected for chunk in self.done)
+            result = self.summary(Status.LOADED_WITH_REJECTS if rejected else Status.LOADED)
+            if rejected:
+                forget(books, self.load_id)
             ledger.record(books, self.options, result, self.target, self.started_at)
         return result
 
@@ -312,12 +394,23 @@ class ChunkedLoad(Attempt):
                 )
             )
             error.message = error.message.removesuffix("; nothing was committed")
+            error.hint = error.hint.replace("Nothing was committed. ", "")
         return Attempt.failed(self, error)
 
     def summary(self, status: Status) -> LoadResult:
         """As of any load, with what is committed so far."""
         result = Attempt.summary(self, status)
-        return replace(result, chunks=len(self.done), **asdict(total(self.done)))
+        rejected = sum(chunk.rejected for chunk in self.done)
+        return replace(result, chunks=len(self.done), rejected=rejected, **asdict(total(self.done)))
+
+
+def _raise_first(futures: list[Future[None]]) -> None:
+    """Raise what ended one of them, if any did not end well."""
+    errors = [error for future in futures if future.done() and (error := future.exception())]
+    for error in errors:
+        if isinstance(error, HarborctlError) and error.code == DEADLOCK:
+            raise LanesMeet(SAME_KEY) from error
+        raise error
 
 
 def whole_digest(file: SourceFile) -> str:

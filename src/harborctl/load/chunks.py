@@ -33,12 +33,14 @@ class Chunk:
 
     Attributes:
         sha256: of what was read for it; if `is_whole`, of all of its file.
+        rejected: how many of its rows were put aside.
     """
 
     piece: Piece
     path: str
     sha256: str
     account: Account
+    rejected: int = 0
     is_whole: bool = False
 
     @property
@@ -62,7 +64,8 @@ def total(done: Sequence[Chunk]) -> Account:
 
 def _chunk(written: dict[str, Any], first_row: int) -> Chunk:
     piece = Piece(written["file"], written["start"], written["end"], first_row)
-    return Chunk(piece, written["path"], written["sha256"], Account(**written["rows"]), written["is_whole"])
+    account, rejected = Account(**written["rows"]), written.get("rejected", 0)
+    return Chunk(piece, written["path"], written["sha256"], account, rejected, written["is_whole"])
 
 
 def next_number(connection: Connection, load_id: str) -> int:
@@ -89,6 +92,7 @@ def record_chunk(connection: Connection, load_id: str, number: int, chunk: Chunk
                 "sha256": chunk.sha256,
                 "is_whole": chunk.is_whole,
                 "rows": asdict(chunk.account),
+                "rejected": chunk.rejected,
             },
         )
     )
@@ -131,9 +135,12 @@ def _digest(file: SourceFile) -> str:
 
 
 def missing(done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | None, jobs: int) -> Iterator[Piece]:
-    """What is not in, in pieces of so many rows, or else of a size that suits so many connections."""
+    """What is not in, in pieces of so many rows, or else of a size that suits so many connections.
+
+    For a single one that is all of it: rows may refer to rows further down.
+    """
     total = sum(divided.end for divided in files)
-    size = max(min(total // (jobs * 4), LARGEST_PIECE), SMALLEST_PIECE)
+    size = max(min(total // (jobs * 4), LARGEST_PIECE), SMALLEST_PIECE) if jobs > 1 else total
     first_row = 1
     for number, divided in enumerate(files):
         position = divided.head

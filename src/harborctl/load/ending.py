@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from harborctl.errors import StatementFailed
 from harborctl.load.reject_file import RejectFile
-from harborctl.load.rejects import Rejects
 from harborctl.sources.batch import REJECT_COLUMNS
 from harborctl.sources.files import COMPRESSIONS
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from harborctl.load.kept_rejects import KeptRejects
     from harborctl.load.plan import Plan
+    from harborctl.load.rejects import Rejects
     from harborctl.model import FileResult, LoadOptions
     from harborctl.sources.batch import Source
 
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 class Ending:
     """The rejects of one load, and what becomes of them. Close it by leaving its block."""
 
-    def __init__(self, options: LoadOptions, sources: list[Source]) -> None:
+    def __init__(self, options: LoadOptions, sources: list[Source], rejects: Rejects | KeptRejects) -> None:
         self._options = options
         self._sources = sources
         self._file: RejectFile | None = None
         self._keeps_file = False
         self._rows_read = 0
-        self.rejects = Rejects()
+        self.rejects: Rejects | KeptRejects = rejects
 
     def __enter__(self) -> Ending:
         return self
@@ -47,8 +48,8 @@ class Ending:
         """How many rows so far."""
         return len(self.rejects)
 
-    def prepare(self, plans: list[Plan]) -> None:
-        """Settle where rejects would go.
+    def prepare(self, plans: list[Plan], *, resumed: bool = False) -> None:
+        """Settle where rejects would go; a load that is `resumed` may have been ended when they were there already.
 
         Raises:
             UsageError: they cannot go there.
@@ -61,6 +62,7 @@ class Ending:
             self._sources,
             names,
             _stem(self._sources, plans[0]),
+            resumed=resumed,
         )
 
     def settle(self, rows_read: int, *, dry_run: bool) -> None:

@@ -68,7 +68,7 @@ class _Search:
             if len(self.found) >= MOST_FURTHER or time.monotonic() > self._end:
                 return
 
-    def _malformed(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None:  # noqa: ARG002
+    def _malformed(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None:  # noqa: ARG002  # as `Malformed` has it
         self._add(error)
 
     def _bad(self, batch: Batch, row: int, reason: Reason) -> None:

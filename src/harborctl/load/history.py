@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 STATUSES = (
-    "running", "lost", "loaded", "loaded_with_rejects", "already_loaded", "locked", "interrupted", "failed",
-)  # fmt: skip
+    "running",
+    "lost",
+    "loaded",
+    "loaded_with_rejects",
+    "already_loaded",
+    "locked",
+    "interrupted",
+    "failed",
+)
 
 # Of sessions of other users, the server may keep the start to itself: then a process of this number is the one.
 _LOADS = """

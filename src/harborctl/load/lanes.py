@@ -9,16 +9,20 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, cast
 
-from sqlalchemy import BigInteger, cast, func, select, text
+from sqlalchemy import BigInteger, func, select, text
+from sqlalchemy import cast as sql_cast
 
 from harborctl.db.engine import open_database
 from harborctl.db.failures import translated
 from harborctl.errors import ConnectionFailed, HarborctlError
 from harborctl.load.backend import Backend, backend_of
 from harborctl.load.chunks import Chunk, record_chunk
+from harborctl.load.kept_rejects import Kept, keep, kept
+from harborctl.load.locks import stay_idle
+from harborctl.load.rejects import Rejects
 from harborctl.load.run import Attempt
 from harborctl.sources.pieces import Divisible, Piece
 
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 
     from harborctl.db.engine import Database
     from harborctl.model import ConnectionOptions, LoadOptions
+
+# What a worker is asked for beside pieces and commits.
+_REJECTS = "rejects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,9 @@ class Lane(Protocol):
     def load(self, piece: Piece) -> Chunk:
         """Put a piece into the target; it is in once `commit` returns."""
 
+    def rejects(self) -> list[Kept]:
+        """The rejects of what is not committed."""
+
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
         """Commit what was loaded, with the ledger's rows of these chunks."""
 
@@ -72,6 +82,7 @@ class LocalLane:
         self._job = job
         self._connection: Connection | None = None
         self._transaction: RootTransaction | None = None
+        self._written: list[Piece] = []
         self.backend: Backend | None = None
 
     def load(self, piece: Piece) -> Chunk:
@@ -82,13 +93,32 @@ class LocalLane:
             with ExitStack() as stack:
                 source = divided.open(piece.start, piece.end, hashes=self._job.hashes)
                 stack.callback(source.close)
-                attempt = Attempt(self._database, self._job.options, _Silent(), has_turn=True, sources=[source])
+                options = self._job.options
+                attempt = Attempt(self._database, options, _Silent(), has_turn=True, sources=[source])
+                if options.rejects.rejecting:
+                    attempt.rejects = Rejects()
+                    stack.callback(attempt.rejects.close)
                 _, account = attempt.write(connection)
+                rejected = self._keep_rejects(connection, piece, attempt)
                 whole = self._job.digests[piece.file]
                 digest = whole or source.result().sha256
             # The next piece of the same transaction stages anew.
-            connection.execute(text("DROP TABLE IF EXISTS pg_temp.harborctl_staging"))
-            return Chunk(piece, divided.file.name, digest, account, is_whole=bool(whole))
+            connection.execute(text("DROP TABLE IF EXISTS pg_temp.harborctl_staging CASCADE"))
+            self._written.append(piece)
+            account = replace(account, rows_read=account.rows_read + rejected)
+            return Chunk(piece, divided.file.name, digest, account, rejected, is_whole=bool(whole))
+
+    def _keep_rejects(self, connection: Connection, piece: Piece, attempt: Attempt) -> int:
+        if not attempt.rejects:
+            return 0
+        return keep(connection, self._job.load_id, piece, attempt.rejects.read(attempt.sources))
+
+    def rejects(self) -> list[Kept]:
+        """See `Lane`."""
+        if self._connection is None or not self._written:
+            return []
+        with translated():
+            return list(kept(self._connection, self._job.load_id, self._written))
 
     def _begun(self) -> Connection:
         if self._connection is None:
@@ -96,8 +126,9 @@ class LocalLane:
         if self._transaction is None:
             self._transaction = self._connection.begin()
             self.backend = backend_of(self._connection)
+            stay_idle(self._connection)  # until the other lanes are as far
             # Who goes on with this load after we are gone waits until this is over, one way or the other.
-            key = cast(self._job.writers_key, BigInteger)
+            key = sql_cast(self._job.writers_key, BigInteger)
             self._connection.execute(select(func.pg_advisory_xact_lock_shared(key)))
         return self._connection
 
@@ -110,6 +141,7 @@ class LocalLane:
                 record_chunk(self._connection, self._job.load_id, number, chunk)
             self._transaction.commit()
         self._transaction = None
+        self._written = []
 
     def close(self) -> None:
         """See `Lane`."""
@@ -151,6 +183,11 @@ class WorkerLane:
             raise TypeError(f"a worker answered {chunk!r}")
         return chunk
 
+    def rejects(self) -> list[Kept]:
+        """See `Lane`."""
+        found: list[Kept] = cast("list[Kept]", self._ask(_REJECTS))
+        return found
+
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
         """See `Lane`."""
         self._ask(list(numbered))
@@ -173,7 +210,8 @@ class WorkerLane:
 
 
 def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
-    """The worker process: answers each piece with its chunk, each list of chunks with None once they are committed."""
+    """The worker process: answers each piece with its chunk, each list of chunks with None once they are committed, and
+    the question for rejects with what it has put aside since."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that drives us decides
     with open_database(connection, migrate_embedded=False) as database:
         lane = LocalLane(database, job)
@@ -186,6 +224,8 @@ def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
                 answer: object = None
                 if isinstance(asked, Piece):
                     answer = lane.load(asked)
+                elif asked == _REJECTS:
+                    answer = lane.rejects()
                 else:
                     lane.commit(asked)
             except HarborctlError as error:

@@ -67,8 +67,7 @@ class LateRejects:
                     staging = self._look_at(part) or whole
                     account = _sum(account, write(staging, part.rows))
             except DBAPIError as error:
-                policies = self._work.plan.target.filtered
-                failure = of_rows(error, policies=policies)
+                failure = of_rows(error)
                 name = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
                 if part.rows == 1:
                     self._reject(part.first, failure, name)

@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 def numbered_plan(plan: Plan, name: str, session: Session) -> Plan:
     """The plan with the column `name` for the number, which comes last in its batches."""
     column = replace(
-        plan.target.columns[0], name=name, type="bigint", base="int8", modifier=-1, kind="b", not_null=True,
-        required=False, generated=False, always_identity=False, sequence=None, folding=None,
-    )  # fmt: skip
+        plan.target.columns[0],
+        name=name,
+        type="bigint",
+        base="int8",
+        modifier=-1,
+        kind="b",
+        not_null=True,
+        required=False,
+        generated=False,
+        always_identity=False,
+        sequence=None,
+        folding=None,
+    )
     filled = PlannedColumn(column, len(plan.positions), None, codec(pa.int64(), column, session))
     read = [planned for planned in plan.columns if planned.position is not None]
     return replace(plan, columns=(*read, filled, *(c for c in plan.columns if c.position is None)))

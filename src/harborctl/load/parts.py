@@ -31,13 +31,6 @@ def check_parts(options: LoadOptions) -> None:
             code="not_divisible",
             hint="Leave it out, or use --mode upsert.",
         )
-    if options.rejects.rejecting:
-        # The file is written whole or not at all, and the limit is judged before anything is committed.
-        raise UsageError(
-            f"{option} commits in parts, but --on-error reject decides on the load, and its reject file, as a whole",
-            code="not_divisible",
-            hint=f"Leave out {option}; or leave out --on-error reject, and let a rerun go on behind the bad row.",
-        )
     if options.rejects.expected is not None and options.run.commit_every:
         raise UsageError(
             "--commit-every commits before all rows are read, which --expect-rows is to count",

@@ -59,9 +59,15 @@ class Probes:
     """The queries of one load. A constraint is looked at from its first violation on, the user's checks always."""
 
     def __init__(
-        self, connection: Connection, plan: Plan, checks: tuple[str, ...], session: Session, attempt: Attempt,
-        *, into_target: bool,
-    ) -> None:  # fmt: skip
+        self,
+        connection: Connection,
+        plan: Plan,
+        checks: tuple[str, ...],
+        session: Session,
+        attempt: Attempt,
+        *,
+        into_target: bool,
+    ) -> None:
         self._connection = connection
         self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._plan = plan

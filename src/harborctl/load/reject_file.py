@@ -10,6 +10,7 @@ The file is written beside its place under another name, brought to disk, and ta
 from __future__ import annotations
 
 import codecs
+import filecmp
 import json
 import os
 from contextlib import contextmanager, suppress
@@ -64,11 +65,12 @@ class RejectFile:
     Args:
         names: of each source the columns, as they are called when rows go by name.
         stem: what the file is called after, where no name was given.
+        resumed: a file that is there already may be that of this load.
     """
 
     def __init__(
         self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], names: Sequence[tuple[str, ...]],
-        stem: str,
+        stem: str, *, resumed: bool,
     ) -> None:  # fmt: skip
         self._sources = sources
         self._names = names
@@ -81,7 +83,7 @@ class RejectFile:
         self._force = options.force
         self._is_there = False
         self.reasons: dict[tuple[str, str | None], RejectReason] = {}
-        if self.path.exists() and not options.force:
+        if self.path.exists() and not (options.force or resumed):
             raise UsageError(
                 f"the reject file {self.path} is there already",
                 code="reject_file_exists",
@@ -154,7 +156,7 @@ class RejectFile:
 
     def _form(self, *, raw: bool) -> Form:
         if self._format in (SourceFormat.PARQUET, SourceFormat.ARROW):
-            schema = pa.unify_schemas([_own_schema(source) for source in self._sources], promote_options="permissive")
+            schema = _common_schema(self._sources)
             return _AsValues(schema) if self._as_csv else _AsParquet(schema)
         if self._format is SourceFormat.JSONL:
             return _AsJson()
@@ -177,18 +179,33 @@ def _common_format(sources: Sequence[Source], options: RejectOptions) -> SourceF
         raise UsageError(
             "--reject-format csv is for Parquet and Arrow: rejected lines of JSON stay JSON", code="reject_format"
         )
+    if formats[0] in columnar:
+        try:
+            schema = _common_schema(sources)
+            if options.format is None:
+                pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"the sources' columns do not go into one reject file: {error}",
+                code="reject_format",
+                hint="Load them one by one; types that Parquet lacks go into --reject-format csv.",
+            ) from error
     return formats[0]
 
 
-def _own_schema(source: Source) -> pa.Schema:
-    return pa.schema([field for field in source.schema if field.name not in REJECT_COLUMNS])
+def _common_schema(sources: Sequence[Source]) -> pa.Schema:
+    schemas = [pa.schema([f for f in source.schema if f.name not in REJECT_COLUMNS]) for source in sources]
+    return pa.unify_schemas(schemas, promote_options="permissive")
 
 
 def _name(temporary: Path, path: Path) -> None:
-    """Give the file its name, unless another has it."""
+    """Give the file its name, unless another has it that says something else."""
     try:
         os.link(temporary, path)
     except FileExistsError as error:
+        if filecmp.cmp(temporary, path, shallow=False):
+            temporary.unlink()
+            return
         raise UsageError(
             f"the reject file {path.name} is there already",
             code="reject_file_exists",
@@ -276,11 +293,14 @@ class _AsJson:
     def begin(self, out: IO[bytes]) -> None:
         self._out = out
 
-    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
-        told = json.dumps(dict(zip(REASON_COLUMNS, reason, strict=True)), ensure_ascii=False).encode(
-            errors="backslashreplace"
-        )
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
         original = rejected.original
+        # A field that no object of the file has would become its column's default; one that this object lacks is NULL.
+        there = () if isinstance(original, Malformation) else json.loads(original.text, parse_int=str)
+        fields = dict.fromkeys(name for name in names if name not in there) | dict(
+            zip(REASON_COLUMNS, reason, strict=True)
+        )
+        told = json.dumps(fields, ensure_ascii=False).encode(errors="backslashreplace")
         if isinstance(original, Malformation):
             raw = json.dumps(original.text.decode(errors="backslashreplace"), ensure_ascii=False).encode()
             self._out.write(told[:-1] + b', "' + RAW_COLUMN.encode() + b'": ' + raw + b"}\n")

@@ -35,7 +35,6 @@ from harborctl.load.careful import write_carefully
 from harborctl.load.changes import sent
 from harborctl.load.convert import Session
 from harborctl.load.copy_writer import write_copy
-from harborctl.load.ending import Ending
 from harborctl.load.further import further_bad_rows
 from harborctl.load.locks import lock_target
 from harborctl.load.modes import Work, carry_out, check_target, truncates
@@ -43,6 +42,7 @@ from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refus
 from harborctl.load.outcome import ended_as
 from harborctl.load.parts import in_parts
 from harborctl.load.plan import Plan, make_plan
+from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
 from harborctl.load.values_writer import write_values
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from harborctl.db.engine import Database
+    from harborctl.load.ending import Ending
     from harborctl.load.merge import Account
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch, Source
@@ -143,6 +144,7 @@ class Attempt:
     sources: list[Source] = field(default_factory=list)
     writer: WriterName = WriterName.AUTO
     ending: Ending | None = None
+    rejects: Rejects | None = None
     plans: list[Plan] = field(default_factory=list)
     retried: list[ErrorInfo] = field(default_factory=list)
     backend: Backend | None = None
@@ -155,11 +157,14 @@ class Attempt:
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
         self.target, self.backend, self.writer = None, None, WriterName.AUTO
-        self.ending, self.plans = None, []
+        self.ending, self.rejects, self.plans = None, None, []
         with ExitStack() as stack:
             self.sources = open_sources(self.options)
             if self.options.rejects.rejecting:
-                self.ending = stack.enter_context(Ending(self.options, self.sources))
+                from harborctl.load.ending import Ending  # 10 ms, with what it imports; few loads need it
+
+                self.rejects = Rejects()
+                self.ending = stack.enter_context(Ending(self.options, self.sources, self.rejects))
             for source in self.sources:
                 stack.callback(source.close)
             with translated(), self.database.engine.connect() as connection:
@@ -173,16 +178,8 @@ class Attempt:
                             transaction.rollback()
                         else:
                             self.committing = result
-                except AlreadyLoaded as known:
-                    self.withdraw_rejects()
-                    self.ending = None
-                    return self.unneeded(
-                        connection, replace(self.summary(Status.ALREADY_LOADED), earlier=known.earlier)
-                    )
-                except LockHeld as held:
-                    if self.options.run.lock is not Lock.SKIP:
-                        raise
-                    return self.unneeded(connection, replace(self.summary(Status.LOCKED), notes=(held.message,)))
+                except (AlreadyLoaded, LockHeld) as reason:
+                    return self.unneeded(connection, reason)
             self.committing = None
             return result
 
@@ -280,7 +277,7 @@ class Attempt:
 
     def _work(self, connection: Connection, plans: list[Plan], session: Session) -> Work:
         plan = plans[0]
-        rejects = self.ending.rejects if self.ending else None
+        rejects = self.rejects
         watch, places, changes = KeyWatch(plan, refuses=rejects is None), Places(), list[Change]()
         keeps_places = (
             rejects is None
@@ -352,8 +349,16 @@ class Attempt:
 
     # -- how it ended
 
-    def unneeded(self, connection: Connection, result: LoadResult) -> LoadResult:
-        """A load that ends before it has done anything."""
+    def unneeded(self, connection: Connection, reason: AlreadyLoaded | LockHeld) -> LoadResult:
+        """A load that has nothing to do, or is not to wait until it may; else `reason` is raised again."""
+        if isinstance(reason, AlreadyLoaded):
+            self.withdraw_rejects()
+            self.ending = None
+            result = replace(self.summary(Status.ALREADY_LOADED), earlier=reason.earlier)
+        elif self.options.run.lock is Lock.SKIP:
+            result = replace(self.summary(Status.LOCKED), notes=(reason.message,))
+        else:
+            raise reason
         if self.keeps_record:
             with connection.begin():
                 ledger.record(connection, self.options, result, self.target, self.started_at)

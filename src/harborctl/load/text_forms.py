@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from harborctl.load.text_rules import every
+from harborctl.sources.agreement import YEAR_ONE_DAYS
 from harborctl.sources.json_text import json_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 _DAY_SECONDS = 86400
-_YEAR_ONE, _YEAR_10000 = -719162, 2932897  # days since 1970
+_YEAR_10000_DAYS = 2932897  # from 1970
 
 
 class Inexpressible(ValueError):
@@ -125,7 +126,7 @@ def _dates(array: pa.Array) -> pa.Array:
     """ISO 8601; outside the years 1 to 9999 as PostgreSQL writes them."""
     array = array.cast(pa.date32(), safe=False)
     days = array.cast(pa.int32())
-    if every(pc.and_(pc.greater_equal(days, _YEAR_ONE), pc.less(days, _YEAR_10000))):
+    if every(pc.and_(pc.greater_equal(days, YEAR_ONE_DAYS), pc.less(days, _YEAR_10000_DAYS))):
         return array.cast(pa.string())
     return _each(days, _date)
 
@@ -136,7 +137,7 @@ def _moments(array: pa.Array) -> pa.Array:
     counts = array.cast(pa.int64())
     seconds = pc.divide(counts, 10 ** DIGITS[unit])
     # A day from the borders no offset crosses them.
-    low, high = (_YEAR_ONE + 1) * _DAY_SECONDS, (_YEAR_10000 - 1) * _DAY_SECONDS
+    low, high = (YEAR_ONE_DAYS + 1) * _DAY_SECONDS, (_YEAR_10000_DAYS - 1) * _DAY_SECONDS
     if every(pc.and_(pc.greater_equal(seconds, low), pc.less(seconds, high))):
         try:
             return array.cast(pa.string())

@@ -6,10 +6,13 @@ The rules are pure and know one type each. What they refuse is not wrong: the se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from harborctl.sources.agreement import YEAR_ONE_DAYS, has_year_zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +27,6 @@ TEXT_LIKE = frozenset({"text", "varchar", "bpchar", "citext"})
 # A boolean is any unique prefix of these (boolin, parse_bool_with_len); the usual cases of each go the fast way.
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
-YEAR_ONE_DAYS = -719162
-YEAR_ONE_MICROSECONDS = YEAR_ONE_DAYS * 86400 * 10**6
 _DAY_MICROSECONDS = 86400 * 10**6
 
 
@@ -165,10 +166,11 @@ def numeral_of(column: TargetColumn) -> Numeral | None:
 
 
 def _booleans(array: pa.Array) -> pa.Array:
-    index = pc.index_in(array, value_set=_BOOLEAN_SPELLINGS)
+    spellings = _boolean_spellings()
+    index = pc.index_in(array, value_set=spellings)
     if index.null_count > array.null_count:
         raise NotPlain
-    return pc.less(index, len(_BOOLEAN_SPELLINGS) // 2)
+    return pc.less(index, len(spellings) // 2)
 
 
 def _prefixes(words: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
@@ -177,6 +179,7 @@ def _prefixes(words: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
     return [spelling for prefix in unique for spelling in (prefix, prefix.upper(), prefix.capitalize())]
 
 
+@cache  # Arrow imports pandas, where that is installed, for the first array of Python objects: 0.2 s
 def _boolean_spellings() -> pa.Array:
     true, false = _prefixes(_TRUE, _FALSE), _prefixes(_FALSE, _TRUE)
     # Equal halves, so that an index tells true from false; a repeated spelling is found at its first place.
@@ -184,16 +187,13 @@ def _boolean_spellings() -> pa.Array:
     return pa.array([*true, *[true[0]] * (length - len(true)), *false, *[false[0]] * (length - len(false))])
 
 
-_BOOLEAN_SPELLINGS = _boolean_spellings()
-
 # -- dates and times
 
 
 def _dates(array: pa.Array) -> pa.Array:
     days = _cast(array, pa.date32())
-    first = pc.min(days.view(pa.int32())).as_py()
-    if first is not None and first < YEAR_ONE_DAYS:
-        raise NotPlain  # the year 0 is 1 BC to Arrow, and an error to PostgreSQL
+    if has_year_zero(days):
+        raise NotPlain
     return days
 
 
@@ -218,7 +218,7 @@ _ZONED = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4])(:?[
 
 def _in_common_era(stamps: pa.Array) -> pa.Array:
     # As with dates; an offset may have moved the last hours of the year 0 into the first day of the year 1.
-    if pc.any(pc.less(stamps.cast(pa.int64()), YEAR_ONE_MICROSECONDS + _DAY_MICROSECONDS)).as_py():
+    if pc.any(pc.less(stamps.cast(pa.int64()), (YEAR_ONE_DAYS + 1) * _DAY_MICROSECONDS)).as_py():
         raise NotPlain
     return stamps
 

@@ -77,7 +77,7 @@ def file_output(path: Path) -> Iterator[IO[bytes]]:
             if path.exists():
                 shutil.copymode(path, temporary)
             temporary.replace(path)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             with suppress(OSError):  # never hides why we are here
                 temporary.unlink()
             raise

@@ -55,8 +55,8 @@ class ArrowSource:
     def batches(
         self,
         columns: Sequence[int],
-        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
-        malformed: Malformed | None = None,  # noqa: ARG002
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002  # as `Source` has it
+        malformed: Malformed | None = None,  # noqa: ARG002  # as `Source` has it
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
         for batch in self._read():

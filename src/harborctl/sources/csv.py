@@ -11,16 +11,23 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
+from harborctl.sources.agreement import (
+    has_year_zero,
+    holds_any,
+    may_have_empty_lines,
+    may_have_empty_rows,
+    may_hold_hexadecimals,
+    plain_quoting,
+)
 from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS, REJECT_COLUMNS, Batch, Original
 from harborctl.sources.csv_records import (
     ByteDialect,
@@ -47,13 +54,7 @@ BLOCK_BYTES = 512 * 1024
 # A record that does not end is read on in pieces as large as what there is of it, but for the memory not larger.
 READ_BYTES = 32 * 1024 * 1024
 
-# 0001-01-01 in days from 1970: the year 0 is 1 BC to Arrow, and an error to PostgreSQL.
-YEAR_ONE_DAYS = -719162
-
 _NAMED_COLUMN = re.compile(r"^In CSV column #(\d+): ")
-
-# So often one block is looked through for a letter.
-MOST_LETTERS = 10_000
 
 # PostgreSQL refuses a COPY line of 1 GiB and over (MaxAllocSize); a record that never ends must not eat the memory.
 MAX_RECORD_BYTES = 1024 * 1024 * 1024 - 1
@@ -89,14 +90,14 @@ class CsvSource:
         self._wanted: Sequence[int] = ()
         self._line = 1
         self._rows = 0
-        self._plain_quoting = _plain_quoting(self._dialect)
+        self._plain_quoting = plain_quoting(self._dialect)
         self._ends = RecordEnds(self._dialect)
         self._direct: Mapping[int, pa.DataType] = {}
         self._simple_blocks = 1
         self._doubtful_blocks = 0
         try:
             self._read_start(dialect)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             self.close()
             raise
 
@@ -315,9 +316,9 @@ class CsvSource:
         if batch is None:
             return None
         is_doubtful = (
-            (len(self.schema) > 1 and _may_have_empty_rows(batch))
-            or any(types.is_date(column.type) and _has_year_zero(column) for column in batch.columns)
-            or (has_quotes and any(_holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns))
+            (len(self.schema) > 1 and may_have_empty_rows(batch))
+            or any(types.is_date(column.type) and has_year_zero(column) for column in batch.columns)
+            or (has_quotes and any(holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns))
         )
         return None if is_doubtful else batch
 
@@ -326,17 +327,16 @@ class CsvSource:
     ) -> pa.RecordBatch | None:
         """The block with the `direct` columns converted. Where bad rows are put aside, one bad date must not send its
         block, and those after it, the slow way: then without the column that Arrow names, else without any."""
-        attempts = [direct]
-        for attempt in attempts:
+        fewer = direct
+        while True:
             try:
-                return self._arrow_batch(text, columns, ignore_empty_lines=False, direct=attempt)
+                return self._arrow_batch(text, columns, ignore_empty_lines=False, direct=fewer)
             except pa.ArrowInvalid as error:
-                if not attempt or self._malformed is None:
+                if not fewer or self._malformed is None:
                     return None
                 named = _NAMED_COLUMN.search(str(error))
-                is_first = attempt is direct and named is not None and int(named[1]) in direct
-                attempts.append({n: direct[n] for n in direct if named and n != int(named[1])} if is_first else {})
-        return None
+                bad = int(named[1]) if named and fewer is direct else None
+                fewer = {n: arrow for n, arrow in direct.items() if n != bad} if bad in direct else {}
 
     def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
         """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
@@ -344,7 +344,7 @@ class CsvSource:
         Elsewhere it takes more: decimals like 1e+-1, integers like 0xFFFFFFFF (for -1). Days of the year 0 are found
         once they are read.
         """
-        doubtful = [(b"+" in text, types.is_decimal), (_may_hold_hexadecimals(text), types.is_integer)]
+        doubtful = [(b"+" in text, types.is_decimal), (may_hold_hexadecimals(text), types.is_integer)]
         refused = [is_kind for is_doubtful, is_kind in doubtful if is_doubtful]
         if not refused:
             return self._direct
@@ -396,7 +396,7 @@ class CsvSource:
         if len(self.schema) == 1:
             return self._arrow_batch(text, columns, ignore_empty_lines=False)
         batch = self._arrow_batch(text, columns, ignore_empty_lines=True)
-        if _may_have_empty_lines(text):
+        if may_have_empty_lines(text):
             with_empty_lines = self._arrow_batch(text, columns[:1], ignore_empty_lines=False)
             if with_empty_lines.num_rows != batch.num_rows:
                 raise pa.ArrowInvalid("empty line")
@@ -584,58 +584,6 @@ class CsvSource:
             location=Location(self.name, line),
             hint="Check the record's quotes; --quote changes the quote character.",
         )
-
-
-def _plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
-    """Text in which quoted fields start behind, and end before, a delimiter or line end. Linear: nothing backtracks."""
-    quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
-    doubled = b"(?:" + quote + quote + b"[^" + quote + b"]*+)*+" if dialect.escape == dialect.quote else b""
-    field = quote + b"[^" + quote + b"]*+" + doubled + quote
-    start, end = b"(?<![^" + delimiter + b"\r\n])", b"(?![^" + delimiter + b"\r\n])"
-    return re.compile(b"[^" + quote + b"]*+(?:" + start + field + end + b"[^" + quote + b"]*+)*+")
-
-
-def _holds_any(array: pa.Array, characters: tuple[bytes, ...]) -> bool:
-    """Whether one of these characters is in any value of an array that Arrow has just made."""
-    if array.type != pa.string() or (data := array.buffers()[2]) is None:
-        return False
-    text = data.to_pybytes()
-    return any(character in text for character in characters)
-
-
-def _may_hold_hexadecimals(text: bytes) -> bool:
-    """Whether 0x or 0X may be in the text. To look for one letter takes a tenth of the time of looking for two."""
-    for letter in (b"x", b"X"):
-        place = -1
-        for _ in range(MOST_LETTERS):
-            place = text.find(letter, place + 1)
-            if place < 0:
-                break
-            if text[place - 1 : place] == b"0":
-                return True
-        else:
-            return True
-    return False
-
-
-def _has_year_zero(days: pa.Array) -> bool:
-    first = pc.min(days.view(pa.int32())).as_py()
-    return first is not None and first < YEAR_ONE_DAYS
-
-
-def _may_have_empty_rows(batch: pa.RecordBatch) -> bool:
-    """Whether some row may have nothing but NULLs, which is what Arrow makes of an empty line, too."""
-    if any(column.null_count == 0 for column in batch.columns):
-        return False
-    is_empty = reduce(pc.and_, (column.is_null() for column in batch.columns))
-    return bool(pc.any(is_empty).as_py())
-
-
-def _may_have_empty_lines(text: bytes) -> bool:
-    """Whether two line ends, other than a CRLF, follow each other, maybe inside quotes, or a line end comes first."""
-    if text[:1] in (b"\n", b"\r") or b"\n\n" in text:
-        return True
-    return b"\r" in text and (b"\n\r" in text or b"\r\r" in text)
 
 
 def _is_utf8(text: bytes) -> bool:

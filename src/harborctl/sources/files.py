@@ -140,10 +140,11 @@ def open_bytes(file: SourceFile) -> BinaryIO:
 
 
 class _StretchReader:
-    """Reads a stretch of a file; no more of it than `HashingReader` calls."""
+    """Reads a file's head and a stretch of it; no more of it than `HashingReader` calls."""
 
     def __init__(self, raw: BinaryIO, stretch: Stretch) -> None:
         self._raw = raw
+        self._stretch = stretch
         self._parts = [(0, stretch.head), (stretch.start, stretch.end)]
 
     def read(self, size: int) -> bytes:
@@ -156,6 +157,11 @@ class _StretchReader:
                 return data
             del self._parts[0]
         return b""
+
+    def seek(self, offset: int) -> None:
+        """Go to this place among the bytes of head and stretch."""
+        head, start, end = self._stretch.head, self._stretch.start, self._stretch.end
+        self._parts = [(min(offset, head), head), (start + max(offset - head, 0), end)]
 
     def close(self) -> None:
         """Close the file."""

@@ -6,7 +6,7 @@ A number keeps its digits: 1.10 stays 1.10. Nested values stay JSON; a missing f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,19 +51,18 @@ class JsonLinesSource:
             self._stretches = self._read()
             self._first = next(self._stretches, None)
             objects = self._parsed(self._first, None) if self._first else []
-        except BaseException:
+            names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
+            if not names:
+                raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
+        except BaseException:  # Ctrl-C, too
             self.close()
             raise
-        names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
-        if not names:
-            self.close()
-            raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
     def batches(
         self,
         columns: Sequence[int],
-        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002  # as `Source` has it
         malformed: Malformed | None = None,
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
@@ -155,12 +154,15 @@ class JsonLinesSource:
         fields = self._object(text, line)
         raw = fields.pop(RAW_COLUMN, None)
         if isinstance(raw, str) and raw:
-            return self._entry(raw.encode(errors="surrogateescape"), line)
+            entry = self._entry(raw.encode(errors="surrogateescape"), line)
+            return replace(entry, fields=fields | entry.fields)
         return _Entry(fields, line, text)
 
     def _object(self, text: bytes, line: int) -> dict[str, Any]:
         try:
             record = _DECODER.decode(text.decode())
+            if b"\\ud" in text.lower():
+                json_text(record).encode()  # half of a pair of surrogates is no character
         except ValueError as error:  # JSON's and UTF-8's errors alike
             raise BadRow(
                 f"this line is not JSON: {error}",

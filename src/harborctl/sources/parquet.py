@@ -52,8 +52,8 @@ class ParquetSource:
     def batches(
         self,
         columns: Sequence[int],
-        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002
-        malformed: Malformed | None = None,  # noqa: ARG002
+        direct: Sequence[pa.DataType | None] = (),  # noqa: ARG002  # as `Source` has it
+        malformed: Malformed | None = None,  # noqa: ARG002  # as `Source` has it
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]

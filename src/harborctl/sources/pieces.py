@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from harborctl.errors import HarborctlError
+from harborctl.errors import BadRow, HarborctlError
 from harborctl.model import CsvDialect, FileResult, Location
 from harborctl.sources.csv import CsvSource
 from harborctl.sources.csv_records import line_ends
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCAN_BYTES = 1024 * 1024
 
-NO_REJECTS = "a load in pieces puts no rows aside"
+Error = TypeVar("Error", bound=HarborctlError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +186,22 @@ class _PieceOfCsv:
         malformed: Malformed | None = None,
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
-        if malformed is not None:
-            raise AssertionError(NO_REJECTS)
+
+        def take(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+            if malformed is not None:
+                malformed(self._located(error), before, record, splits=splits)
+
         try:
-            for batch in self._source.batches(columns, direct):
+            for batch in self._source.batches(columns, direct, take if malformed is not None else None):
                 yield replace(batch, line_of=partial(self._line, batch.line_of))
         except HarborctlError as error:
-            if error.location is not None:
-                error.location = Location(error.location.file, error.location.line + self._lines_before())
+            self._located(error)
             raise
+
+    def _located(self, error: Error) -> Error:
+        if error.location is not None:
+            error.location = Location(error.location.file, error.location.line + self._lines_before())
+        return error
 
     def _line(self, line_of: Callable[[int], int], row: int) -> int:
         return line_of(row) + self._lines_before()
@@ -210,9 +217,10 @@ class _PieceOfCsv:
                     left -= len(block)
         return self._lines
 
-    def originals(self, rows: Iterable[int]) -> Iterator[Original]:  # noqa: ARG002
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
-        raise AssertionError(NO_REJECTS)
+        for original in self._source.originals(rows):
+            yield replace(original, line=original.line + self._lines_before())
 
     def position(self) -> int:
         """See `Source.position`."""
@@ -242,7 +250,7 @@ class _PieceOfParquet:
                 before = before if len(chosen) > 1 else first
             first += count
         self._source = ParquetSource(file, chosen, before)
-        self._skip, self._rows = start - before, end - start
+        self._start, self._skip, self._rows = start, start - before, end - start
         self._read = 0
         self.name = self._source.name
         self.format = self._source.format
@@ -253,11 +261,9 @@ class _PieceOfParquet:
         self,
         columns: Sequence[int],
         direct: Sequence[pa.DataType | None] = (),
-        malformed: Malformed | None = None,
+        malformed: Malformed | None = None,  # noqa: ARG002  # typed values are never malformed
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
-        if malformed is not None:
-            raise AssertionError(NO_REJECTS)
         skip = self._skip
         for batch in self._source.batches(columns, direct):
             count = batch.records.num_rows
@@ -267,14 +273,15 @@ class _PieceOfParquet:
             taken = min(count - skip, self._rows - self._read)
             records = batch.records.slice(skip, taken)
             self._read += taken
-            yield replace(batch, records=records, line_of=partial(_shifted, batch.line_of, skip))
+            row_of = partial(int.__add__, self._read - taken)
+            yield replace(batch, records=records, line_of=partial(_shifted, batch.line_of, skip), row_of=row_of)
             skip = 0
             if self._read == self._rows:
                 return
 
-    def originals(self, rows: Iterable[int]) -> Iterator[Original]:  # noqa: ARG002
+    def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
-        raise AssertionError(NO_REJECTS)
+        return self._source.originals(self._start + row for row in rows)
 
     def position(self) -> int:
         """See `Source.position`."""

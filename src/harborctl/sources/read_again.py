@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -122,7 +123,10 @@ class Rereadable:
                 left, position = text[start + block.length :], block.offset + block.length
                 yield block, text[start : start + block.length]
         finally:
-            raw.close()
+            if self._kept is None:
+                raw.close()
+            else:
+                self._kept.seek(0, os.SEEK_END)  # what nobody has read yet of standard input comes there
 
     def close(self) -> None:
         """Release the file and what was kept of it."""
