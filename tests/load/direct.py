@@ -14,7 +14,7 @@ import sqlalchemy
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run import LoadFailed, run_load
-from harborctl.model import LoadOptions, LoadResult, MergeOptions, Mode, WriterName
+from harborctl.model import LoadOptions, LoadResult, MergeOptions, Mode, OnError, RejectOptions, WriterName
 
 Rows = list[dict[str, Any]]
 LoadRows = Callable[..., LoadResult]
@@ -34,7 +34,7 @@ def csv_text(rows: Rows, columns: list[str] | None = None) -> str:
 
 def load_file(
     engine: sqlalchemy.Engine, path: Path, table: str, mode: str, *, writer: str = "auto",
-    dry_run: bool = False, ledger: bool = False, **merge: Any,
+    dry_run: bool = False, ledger: bool = False, on_error: str = "abort", **merge: Any,
 ) -> LoadResult:  # fmt: skip
     """Load one file; `merge` are fields of `MergeOptions`."""
     options = LoadOptions(
@@ -45,6 +45,7 @@ def load_file(
         dry_run=dry_run,
         writer=WriterName(writer),
         ledger=ledger,
+        rejects=RejectOptions(OnError(on_error)),
     )
     result = run_load(Database(engine, "test", embedded=False), options, Silent())
     assert result.rows_read == sum(getattr(result, name) for name in COUNTERS if name != "deleted")

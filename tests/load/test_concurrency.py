@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from harborctl.load.merge import FEW_ROWS
 from harborctl.model import Limit
 from tests.load.conftest import wait_for
 from tests.load.direct import LoadRows, counts, load_file, rows_loader
@@ -114,18 +115,19 @@ def test_a_row_that_another_brings_in_between_is_updated(
     database: Database, load_rows: LoadRows, database_url: str, writer: str
 ) -> None:
     database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text, at integer)")
-    for settings, at, others, expected, value in (
-        ({}, 1, 1, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 2, 1, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 0, 1, {"unchanged": 1}, "theirs"),
-        # Into an empty table rows go without ON CONFLICT first.
+    for settings, at, many, expected, value in (
         ({}, 1, 0, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 0, 0, {"stale": 1}, "theirs"),
+        ({"newest_by": "at"}, 2, 0, {"updated": 1}, "ours"),
+        ({"newest_by": "at"}, 0, 0, {"unchanged": 1}, "theirs"),
+        # Into an empty table many rows go without ON CONFLICT first.
+        ({}, 1, FEW_ROWS, {"inserted": FEW_ROWS, "updated": 1}, "ours"),
+        ({"newest_by": "at"}, 0, FEW_ROWS, {"inserted": FEW_ROWS, "stale": 1}, "theirs"),
     ):
-        database.execute(f"TRUNCATE t; INSERT INTO t SELECT 2 WHERE {others} = 1")
+        database.execute("TRUNCATE t")
+        feed = f"id,v,at\n1,ours,{at}\n" + "".join(f"{number},ours,1\n" for number in range(2, many + 2))
         with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
             other.execute("INSERT INTO t VALUES (1, 'theirs', 1)")
-            result = pool.submit(load_rows, f"id,v,at\n1,ours,{at}\n", "t", "upsert", writer=writer, **settings)
+            result = pool.submit(load_rows, feed, "t", "upsert", writer=writer, **settings)
             wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
             other.commit()
             assert counts(result.result()) == expected

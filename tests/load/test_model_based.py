@@ -12,6 +12,7 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harborctl.load.merge import FEW_ROWS
 from harborctl.load.run import LoadFailed
 from harborctl.model import Limit, OnDuplicate
 from tests.conftest import engine_of, made_database
@@ -27,6 +28,9 @@ TABLES = {
     "pair": ("UNIQUE NULLS NOT DISTINCT (k, l)", ("k", "l"), ("k", "l"), True),
 }
 COLUMNS = ("k", "l", "name", "doc", "at")
+
+# Keys of so many rows that they are joined in another way than few.
+MANY = range(10, 10 + FEW_ROWS + 1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,12 @@ def loads(draw: st.DrawFn, table: str) -> dict[str, Any]:
         "doc": st.sampled_from([None, "1", '{"a": 1}', '{"a":1}']),
         "at": some(st.integers(0, 3)),
     }
-    rows = draw(st.lists(st.fixed_dictionaries({name: fields[name] for name in columns}), max_size=8))
+    row = st.fixed_dictionaries({name: fields[name] for name in columns})
+    rows = draw(st.lists(row, max_size=8))
+    if draw(st.integers(0, 7)) == 7:
+        one = draw(row)
+        many = [one | {"k": number} for number in draw(st.sampled_from([MANY, MANY[::-1]]))]
+        rows = draw(st.sampled_from([many + rows, rows + many]))
     keep = tuple(draw(st.sets(st.sampled_from(columns)))) if mode in {"upsert", "sync"} else ()
     return {
         "columns": columns,

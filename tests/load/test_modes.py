@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 
 from harborctl.model import Limit, OnDuplicate
 from tests.inprocess import Invoke, invoke
@@ -219,6 +220,22 @@ def test_newest_by(database: Database, load_rows: LoadRows, writer: str) -> None
     orderless = refusal(lambda: load_rows("id,doc\n1,1\n", "items", "upsert", newest_by="doc"))
     assert (orderless.exit_code, orderless.message) == (2, "--newest-by names column doc, whose type json has no order")
     assert "which the source lacks" in refusal(lambda: load_rows(feed, "items", "upsert", newest_by="created")).message
+
+
+@pytest.mark.parametrize(
+    ("mode", "most"), [("append", 24), ("ignore", 26), ("upsert", 26), ("sync", 30), ("replace", 28)]
+)
+def test_a_small_load_asks_little(
+    database: Database, engine: sqlalchemy.Engine, load_rows: LoadRows, mode: str, most: int
+) -> None:
+    # Each statement is a round trip: to a server far away they are most of what a small load takes.
+    database.execute(OLD)
+    load_rows("id,name\n9,x\n", "items", "append")  # the engine's own questions come with its first connection
+    sent: list[str] = []
+    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
+    settings = {"max_delete": Limit(percent=100)} if mode == "sync" else {}
+    load_rows("id,name\n5,a\n6,b\n", "items", mode, writer="values", ledger=True, **settings)
+    assert len(sent) <= most, sent
 
 
 # -- keys

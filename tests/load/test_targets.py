@@ -288,3 +288,101 @@ def test_rights_on_some_columns_are_enough(database: Database, database_url: str
     finally:
         engine.dispose()
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+TREE = (
+    "CREATE TABLE t (id integer PRIMARY KEY, up integer REFERENCES t ON DELETE {action}, note text);"
+    "INSERT INTO t VALUES (1, NULL, 'root'), (2, 1, 'leaf'), (3, NULL, 'lone'), (4, 3, 'gone')"
+)
+
+
+@pytest.mark.parametrize("on_error", ["abort", "reject"])
+def test_sync_of_rows_that_refer_to_each_other(
+    database: Database, load_rows: LoadRows, writer: str, on_error: str
+) -> None:
+    sync = partial(load_rows, table="t", mode="sync", writer=writer, max_delete=ALL, on_error=on_error)
+    database.execute(TREE.format(action="CASCADE"))
+    # 2 would go with 1, and come back without its note.
+    error = refusal(lambda: sync("id,up\n2,\n3,\n"))
+    assert (error.code, error.exit_code) == ("delete_cascade", 1)
+    assert "has would be deleted with those that it lacks: 1" in error.message
+    assert "--mode upsert first" in error.hint
+    feed = "id,up\n2,\n3,\n5,3\n"
+    assert counts(load_rows(feed, "t", "upsert", writer=writer)) == {"inserted": 1, "updated": 1, "unchanged": 1}
+    assert rows(database, "SELECT id, up, note FROM t WHERE id = 2") == [(2, None, "leaf")]
+    synced = sync(feed + "6,5\n")
+    assert counts(synced) == {"inserted": 1, "unchanged": 3, "deleted": 2}
+    assert synced.notes == ()
+    # Whole branches go at once.
+    assert counts(sync("id,up\n2,\n")) == {"unchanged": 1, "deleted": 3}
+
+
+def test_sync_where_the_server_counts_nothing(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(f"ALTER DATABASE {database.info.dbname} SET track_counts = off")
+    database.execute(TREE.format(action="CASCADE"))
+    sync = partial(load_rows, table="t", mode="sync", writer=writer, max_delete=ALL)
+    assert refusal(lambda: sync("id,up\n2,\n3,\n")).code == "delete_cascade"
+    assert counts(sync("id,up\n1,\n3,\n")) == {"unchanged": 2, "deleted": 2}
+
+
+def test_sync_of_rows_that_others_lead_back_to(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+        "CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (2); CREATE TABLE q PARTITION OF t DEFAULT;"
+        "CREATE TABLE box (id integer PRIMARY KEY, of_t integer REFERENCES t ON DELETE CASCADE);"
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b'); INSERT INTO box VALUES (7, 1);"
+        "ALTER TABLE t ADD box integer DEFAULT 7 REFERENCES box ON DELETE CASCADE; UPDATE t SET box = NULL WHERE id = 1"
+    )
+    error = refusal(lambda: load_rows("id,v\n2,b\n", "t", "sync", writer=writer, max_delete=ALL))
+    assert error.code == "delete_cascade"
+    assert rows(database, "SELECT count(*) FROM t") == [(2,)]
+
+
+def test_sync_says_what_the_deletion_changed(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(TREE.format(action="SET NULL"))
+    synced = load_rows("id,up\n2,\n3,\n4,3\n", "t", "sync", writer=writer, max_delete=ALL)
+    assert counts(synced) == {"unchanged": 3, "deleted": 1}
+    assert "changed 1 rows that stay: by a foreign key with ON DELETE SET NULL" in synced.notes[0]
+    refused = refusal(lambda: load_rows("id,up\n2,\n4,3\n", "t", "sync", writer=writer, max_delete=ALL))
+    assert refused.code == "23503"
+    assert rows(database, "SELECT id, up FROM t ORDER BY 1") == [(2, None), (3, None), (4, 3)]
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_triggers_that_keep_rows(database: Database, load_rows: LoadRows, writer: str, partitioned: bool) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text, gone boolean)"
+        + (" PARTITION BY RANGE (id); CREATE TABLE p PARTITION OF t DEFAULT" if partitioned else "")
+    )
+    database.execute(
+        "INSERT INTO t VALUES (1, 'same'), (2, 'kept'), (3, 'gone');"
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF OLD.v <> 'kept' THEN RETURN OLD; END IF;"
+        " UPDATE t SET gone = true WHERE id = OLD.id; RETURN NULL; END $$;"
+        f"CREATE TRIGGER keep BEFORE DELETE ON {'p' if partitioned else 't'} FOR EACH ROW EXECUTE FUNCTION keep()"
+    )
+    synced = load_rows("id,v\n1,same\n", "t", "sync", writer=writer, max_delete=ALL)
+    assert counts(synced) == {"unchanged": 1, "deleted": 1}
+    assert synced.notes == ("1 rows that the source lacks are still there: a trigger keeps them",)
+    replaced = load_rows("id,v\n5,new\n6,new\n", "t", "replace", writer=writer, no_block=True)
+    assert counts(replaced) == {"inserted": 2, "deleted": 1}
+    assert replaced.notes == ("1 of the old rows are still there: a trigger keeps them",)
+    assert rows(database, "SELECT * FROM t ORDER BY 1") == [(2, "kept", True), (5, "new", None), (6, "new", None)]
+    # TRUNCATE asks no trigger for a row.
+    assert counts(load_rows("id,v\n7,new\n", "t", "replace", writer=writer)) == {"inserted": 1, "deleted": 3}
+
+
+def test_the_account_is_of_the_rows_of_the_load(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text);"
+        "CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.id > 0 THEN INSERT INTO t VALUES (-NEW.id, 'trigger'); DELETE FROM t WHERE v = 'drop'; END IF;"
+        " RETURN NULL; END $$;"
+        "CREATE TRIGGER more AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION more()"
+    )
+    for mode in MODES:
+        settings = {"max_delete": ALL} if mode == "sync" else {}
+        database.execute("TRUNCATE t")
+        result = load_rows("id,v\n1,a\n2,drop\n", "t", mode, writer=writer, **settings)
+        assert counts(result) == {"inserted": 2}
+        assert rows(database, "SELECT id FROM t ORDER BY 1") == [(-2,), (-1,), (1,)]

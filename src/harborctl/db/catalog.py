@@ -100,12 +100,21 @@ class UniqueKey:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table that was found; `kind` is pg_class.relkind."""
+    """A table that was found.
+
+    Attributes:
+        kind: pg_class.relkind: `r` table, `p` partitioned, `v` view, `f` foreign.
+    """
 
     oid: int
     schema: str
     name: str
     kind: str
+
+    @property
+    def label(self) -> str:
+        """`schema.name`, for people."""
+        return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,33 +126,25 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(Relation):
     """A table that rows go into.
 
     Attributes:
-        kind: pg_class.relkind: `r` table, `p` partitioned, `v` view, `f` foreign.
         keys: the primary key, if there is one, then the other unique indexes.
         references: foreign keys of other tables that point at it.
         has_children: other tables inherit from it. Partitions do not count.
         fires_before: a row trigger may change a row, or drop it, before it is written.
+        keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
         filtered: row-level security hides rows from this user.
     """
 
-    oid: int
-    schema: str
-    name: str
-    kind: str
     columns: tuple[TargetColumn, ...]
     keys: tuple[UniqueKey, ...]
     references: tuple[Reference, ...]
     has_children: bool
     fires_before: bool
+    keeps_rows: bool
     filtered: bool
-
-    @property
-    def label(self) -> str:
-        """`schema.name`, for people."""
-        return f"{self.schema}.{self.name}"
 
     def column(self, name: str) -> TargetColumn | None:
         """The column of exactly this name."""
@@ -286,22 +287,22 @@ _KEYS = text("""
     ORDER BY index.indisprimary DESC, index.indexrelid
 """)
 
-_REFERENCES = text("""
-    SELECT conname::text AS name, namespace.nspname || '.' || class.relname AS "table"
-    FROM pg_constraint AS reference
-    JOIN pg_class AS class ON class.oid = reference.conrelid
-    JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-    WHERE reference.confrelid = :oid AND reference.contype = 'f' AND reference.conrelid <> :oid
-      AND reference.conparentid = 0
-    ORDER BY 2, 1
-""")
-
-# Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 16 at UPDATE.
+# Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 8 at DELETE, 16 at UPDATE.
 _BEHAVIOUR = text("""
     SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
            row_security_active(oid) AS filtered,
            EXISTS (SELECT FROM pg_trigger WHERE tgrelid = :oid AND tgenabled <> 'D' AND tgtype & 3 = 3
-                                            AND tgtype & 20 <> 0) AS fires_before
+                                            AND tgtype & 20 <> 0) AS fires_before,
+           EXISTS (SELECT FROM pg_trigger
+                   WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
+                     AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows,
+           (SELECT json_agg(pointing ORDER BY pointing."table", pointing.name)
+            FROM (SELECT conname::text AS name, namespace.nspname || '.' || class.relname AS "table"
+                  FROM pg_constraint AS reference
+                  JOIN pg_class AS class ON class.oid = reference.conrelid
+                  JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+                  WHERE reference.confrelid = :oid AND reference.contype = 'f' AND reference.conrelid <> :oid
+                    AND reference.conparentid = 0) AS pointing) AS pointing
     FROM pg_class WHERE oid = :oid
 """)
 
@@ -366,7 +367,7 @@ def find_relation(connection: Connection, name: str) -> Relation:
 def described(connection: Connection, found: Relation) -> Target:
     """The columns, keys and habits of a table."""
     of_it = {"oid": found.oid}
-    behaviour = connection.execute(_BEHAVIOUR, of_it).mappings().one()
+    behaviour = dict(connection.execute(_BEHAVIOUR, of_it).mappings().one())
     return Target(
         oid=found.oid,
         schema=found.schema,
@@ -374,7 +375,7 @@ def described(connection: Connection, found: Relation) -> Target:
         kind=found.kind,
         columns=tuple(TargetColumn(**column) for column in connection.execute(_COLUMNS, of_it).mappings()),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
-        references=tuple(Reference(**row) for row in connection.execute(_REFERENCES, of_it).mappings()),
+        references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),
         **behaviour,
     )
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Every revision of each branch, oldest first, the last one its head. A test holds this against the scripts.
 REVISIONS = {"ledger": ("ledger_0001", "ledger_0002"), "harbor": ("harbor_0001",)}
 
+# Alembic's own table, in the ledger's schema.
+_VERSION = "alembic_version"
+
 
 @dataclass(frozen=True, slots=True)
 class BranchState:
@@ -52,7 +55,7 @@ class Revision:
 def ledger_installed(database: Engine | Connection) -> bool:
     """Whether the ledger's tables are there."""
     with _connected(database) as connection:
-        return _exists(connection, loads.name)
+        return bool(_readable(connection, loads.name))
 
 
 def require_ledger(connection: Connection, *, keeps_rejects: bool = False) -> None:
@@ -64,22 +67,22 @@ def require_ledger(connection: Connection, *, keeps_rejects: bool = False) -> No
     Raises:
         UsageError: it is missing, or a newer harborctl has changed it.
     """
-    if not _exists(connection, loads.name):
+    readable = _readable(connection, loads.name, rejects.name, _VERSION)
+    if loads.name not in readable:
         raise UsageError(
             "this database has no ledger yet",
             code="no_ledger",
             hint="Run `harborctl migrate up ledger` once, or load with --no-ledger.",
         )
-    if keeps_rejects and not _exists(connection, rejects.name):
+    if keeps_rejects and rejects.name not in readable:
         raise UsageError(
             "an older harborctl made the ledger of this database: it cannot keep the rejects of a load in chunks",
             code="old_ledger",
             hint="Run `harborctl migrate up ledger` once.",
         )
     # A user who may not read which version it is finds out by writing.
-    readable = "SELECT has_table_privilege('harborctl.alembic_version', 'SELECT')"
-    if _exists(connection, "alembic_version") and connection.scalar(text(readable)):
-        current(connection)
+    if readable.get(_VERSION):
+        _states(_found(connection))
 
 
 def current(database: Engine | Connection) -> list[BranchState]:
@@ -88,10 +91,15 @@ def current(database: Engine | Connection) -> list[BranchState]:
     Raises:
         UsageError: a newer harborctl has migrated this database.
     """
-    found: set[str] = set()
     with _connected(database) as connection:
-        if _exists(connection, "alembic_version"):
-            found.update(connection.scalars(text("SELECT version_num FROM harborctl.alembic_version")))
+        return _states(_found(connection) if _readable(connection, _VERSION) else set())
+
+
+def _found(connection: Connection) -> set[str]:
+    return set(connection.scalars(text("SELECT version_num FROM harborctl.alembic_version")))
+
+
+def _states(found: set[str]) -> list[BranchState]:
     if unknown := found.difference(*REVISIONS.values()):
         raise UsageError(
             f"the database is at migration {', '.join(sorted(unknown))}, which this harborctl does not know",
@@ -209,13 +217,16 @@ def _connected(database: Engine | Connection) -> Iterator[Connection]:
                 yield connection
 
 
-def _exists(connection: Connection, name: str) -> bool:
+def _readable(connection: Connection, *names: str) -> dict[str, bool]:
+    """Which of these tables of ours are there, and whether this user may read them."""
     # Not to_regclass(): without a right to the schema that fails, and the answer would be an error where it is a yes.
     statement = text(
-        "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = :schema AND c.relname = :name)"
+        "SELECT c.relname, has_table_privilege(c.oid, 'SELECT') AS readable"
+        " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = :schema AND c.relname = ANY(:names)"
     )
-    return bool(connection.scalar(statement, {"schema": LEDGER_SCHEMA, "name": name}))
+    found = connection.execute(statement, {"schema": LEDGER_SCHEMA, "names": list(names)})
+    return {row.relname: row.readable for row in found}
 
 
 def _migrate(engine: Engine, run: Callable[[Config], None]) -> list[str]:

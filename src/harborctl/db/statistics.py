@@ -1,7 +1,8 @@
-"""Planner statistics: brought up to date where a load has made them wrong."""
+"""Statistics: the planner's, brought up to date where a load has made them wrong; the server's own, of rows changed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
@@ -11,28 +12,50 @@ from harborctl.model import Analyze
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
-    from harborctl.db.catalog import Target
+    from harborctl.db.catalog import Relation
 
 # The share of a table's rows at which autovacuum analyzes it, too (autovacuum_analyze_scale_factor).
 CHANGED_SHARE = 0.1
 
+# Rows of a partitioned table are counted where they are. Counts of earlier transactions may still be among them.
+# https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-FUNCTIONS
+_TOUCHED = text("""
+    SELECT coalesce(sum(pg_stat_get_xact_tuples_updated(part)), 0)::bigint AS updated,
+           coalesce(sum(pg_stat_get_xact_tuples_deleted(part)), 0)::bigint AS deleted
+    FROM (SELECT CAST(:oid AS oid) UNION SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))) AS parts (part)
+""")
+
 _ROWS = text("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = :oid")
 
 
-def analyze(connection: Connection, table: Table) -> None:
-    """ANALYZE a table. Without the right to it the server skips it."""
-    statement = sql.SQL("ANALYZE {}").format(sql.Identifier(*filter(None, (table.schema, table.name))))
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """How many rows of a table the server has changed for this session: also for its foreign keys and triggers."""
+
+    updated: int
+    deleted: int
+
+
+def touched(connection: Connection, target: Relation) -> Touched:
+    """What the server has counted so far. Only a difference of two counts, within one transaction, means anything."""
+    row = connection.execute(_TOUCHED, {"oid": target.oid}).one()
+    return Touched(row.updated, row.deleted)
+
+
+def analyze(connection: Connection, *name: str) -> None:
+    """ANALYZE a table, named with its schema or, a temporary one, without. Without the right the server skips it."""
+    statement = sql.SQL("ANALYZE {}").format(sql.Identifier(*name))
     # By the driver itself: a percent sign in a name would be doubled once too often on the way through SQLAlchemy.
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
     driver.execute(statement)
 
 
-def analyze_after(connection: Connection, target: Target, changed: int, when: Analyze) -> None:
+def analyze_after(connection: Connection, target: Relation, changed: int, when: Analyze) -> None:
     """ANALYZE the target if `when` says so, in `auto` if more than a tenth of it is new or different."""
     if when is Analyze.NEVER or (when is Analyze.AUTO and not changed):
         return
     before = connection.execute(_ROWS, {"oid": target.oid}).scalar_one()
     if when is Analyze.ALWAYS or changed > CHANGED_SHARE * before:
-        analyze(connection, target.table())
+        analyze(connection, target.schema, target.name)

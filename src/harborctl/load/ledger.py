@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, ScalarSelect
 
-    from harborctl.db.catalog import Target
+    from harborctl.db.catalog import Relation
     from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions, RejectOptions
 
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
@@ -28,7 +28,7 @@ def begin(
     connection: Connection,
     options: LoadOptions,
     load_id: str,
-    target: Target,
+    target: Relation,
     started_at: datetime,
     fingerprint: str | None = None,
 ) -> None:
@@ -60,7 +60,7 @@ def record(
     connection: Connection,
     options: LoadOptions,
     result: LoadResult,
-    target: Target | None,
+    target: Relation | None,
     started_at: datetime,
     fingerprint: str | None = None,
 ) -> None:
@@ -95,8 +95,10 @@ def record(
         index_elements=[loads.c.id], set_=ended, where=loads.c.status == Status.RUNNING
     )
     connection.execute(statement)
-    for position, file in enumerate(result.files, start=1):
-        connection.execute(insert(files).values(load_id=result.load_id, position=position, **asdict(file)))
+    if result.files:
+        read = enumerate(result.files, start=1)
+        rows = [{"load_id": result.load_id, "position": position, **asdict(file)} for position, file in read]
+        connection.execute(insert(files), rows)
 
 
 def _metadata(result: LoadResult) -> dict[str, object]:

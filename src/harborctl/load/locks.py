@@ -70,7 +70,7 @@ def lock_target(
     return waited
 
 
-def take_turn(connection: Connection, target: Relation | Target, lock: Lock) -> bool:
+def take_turn(connection: Connection, target: Relation, lock: Lock) -> bool:
     """Take the target's advisory lock until this transaction ends. Returns whether it had to be waited for.
 
     Raises:
@@ -159,7 +159,7 @@ def truncate(connection: Connection, target: Target) -> None:
         ) from error
 
 
-def _identifier(target: Relation | Target) -> sql.Identifier:
+def _identifier(target: Relation) -> sql.Identifier:
     return sql.Identifier(target.schema, target.name)
 
 

@@ -62,6 +62,11 @@ EXACT_TYPES = frozenset({
 })  # fmt: skip
 
 
+# So many staged rows are joined soon whatever the planner thinks of them, and each question to the server costs a round
+# trip.
+FEW_ROWS = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What became of the rows that were read; the names are those of the summary."""
@@ -74,6 +79,19 @@ class Account:
     stale: int = 0
     duplicates: int = 0
     deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many rows of the target the load lacks, and how many it has at all."""
+
+    rows: int
+    total: int
+
+    @property
+    def found(self) -> int:
+        """How many have a row in the load."""
+        return self.total - self.rows
 
 
 class Merge:
@@ -188,16 +206,15 @@ class Merge:
 
     # -- the rows of the target that the load lacks
 
-    def count_missing(self, connection: Connection) -> tuple[int, int]:
-        """How many rows of the target have no row in the load, and how many it has at all."""
+    def count_missing(self, connection: Connection) -> Missing:
+        """Compare the keys of the target with those of the load."""
         staged = self._staged()
         both = self._current.outerjoin(staged, self._same_key(staged, self._current))
         counts = select(func.count().filter(staged.c[self._has_key].is_(None)), func.count()).select_from(both)
-        missing, total = connection.execute(counts).one()
-        return missing, total
+        return Missing(*connection.execute(counts).one())
 
     def delete_missing(self, connection: Connection) -> int:
-        """Delete the rows of the target that have no row in the load; returns how many there were."""
+        """Delete the rows of the target that have no row in the load; returns how many the statement deleted."""
         # Without the staged columns: an expression of the key would read them instead of the target's.
         staged = self._staged(())
         same = self._equal([staged.c[label] for label in self._labels], self._target_parts())
@@ -217,7 +234,8 @@ class Merge:
     def write(self, connection: Connection, staged: int) -> Account:
         """Insert and update; `staged` rows have different keys."""
         careful = self._plan.target.kind != "r" or self._plan.target.fires_before
-        if not careful and self.target_is_empty(connection) and self._insert_all(connection):
+        is_many = staged > FEW_ROWS
+        if is_many and not careful and self.target_is_empty(connection) and self._insert_all(connection):
             return Account(staged, inserted=staged)
         counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
         account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import case, delete, func, select
 
-from harborctl.db.statistics import analyze
+from harborctl.db.statistics import analyze, touched
 from harborctl.errors import BadRow, StatementFailed, TargetError
 from harborctl.load.changes import emptied, merge_changes
 from harborctl.load.insert import insert_into
 from harborctl.load.late import LateRejects
 from harborctl.load.locks import truncate
-from harborctl.load.merge import Account, Merge
+from harborctl.load.merge import FEW_ROWS, Account, Merge, Missing
 from harborctl.load.rejects import Reason
 from harborctl.load.staging import ROW_NUMBER, STAGING, Staging, create_numbered, free_name, stage_for_merge
 from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
 from harborctl.model import Limit, Mode, OnDuplicate, WriterName
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Select, Table
 
     from harborctl.db.catalog import Target
     from harborctl.load.plan import Plan
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 # A feed that was cut short must not empty the table unnoticed.
 MAX_DELETE = Limit(percent=20)
-
-# So many staged rows are joined soon whatever the planner thinks of them, and each question to the server costs a round
-# trip.
-FEW_ROWS = 2000
 
 # ANALYZE reads 300 rows for each unit; of a staging table the planner needs the size and little more. 30 000 rows took
 # 0.4 s of 1.5 M orders.
@@ -150,9 +146,7 @@ def _replace(work: Work) -> Account:
     if work.options.dry_run:
         work.changes.extend(emptied(connection, work.plan))
     if truncates(work.options):
-        rows = select(func.count()).select_from(table)
-        deleted = connection.execute(rows.with_hint(table, "ONLY", "postgresql") if target.has_children else rows)
-        count = deleted.scalar_one()
+        count = connection.execute(_count(target)).scalar_one()
         truncate(connection, target)
         # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
         written = work.write(table, freeze=target.kind == "r" and not work.careful)
@@ -161,8 +155,17 @@ def _replace(work: Work) -> Account:
         if target.has_children:
             emptying = emptying.with_hint("ONLY", table, "postgresql")
         count = connection.execute(emptying).rowcount
+        if target.keeps_rows and (kept := connection.execute(_count(target)).scalar_one()):
+            work.notes.append(f"{kept:,} of the old rows are still there: a trigger keeps them")
         written = work.write(table)
     return replace(_direct(written), deleted=count)
+
+
+def _count(target: Target) -> Select[int]:
+    """How many rows the target itself has."""
+    table = target.table()
+    rows = select(func.count()).select_from(table)
+    return rows.with_hint(table, "ONLY", "postgresql") if target.has_children else rows
 
 
 def _merge(work: Work) -> Account:
@@ -189,7 +192,7 @@ def _merge(work: Work) -> Account:
         missing = _check_missing(work, merge, staged)
         if work.options.dry_run:
             work.changes.extend(merge_changes(connection, merge, plan))
-        deleted = merge.delete_missing(connection) if missing else 0
+        deleted = _delete_missing(work, merge, missing)
     elif work.options.dry_run:
         work.changes.extend(merge_changes(connection, merge, plan))
     account = merge.write(connection, staged - duplicates)
@@ -218,7 +221,7 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
         # A row that was put aside has its row in the table, perhaps, and nobody can tell which one it is.
         work.notes.append("no rows were deleted: a rejected row may be one of those that the source seems to lack")
     elif plan.mode is Mode.SYNC:
-        deleted = merge.delete_missing(connection) if _check_missing(work, merge, staged) else 0
+        deleted = _delete_missing(work, merge, _check_missing(work, merge, staged))
     if work.options.dry_run:
         work.changes.extend(merge_changes(connection, merge, plan))
     account = late.write(staging, lambda part, rows: Merge(part, plan, key).write(connection, rows))
@@ -230,7 +233,7 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     name = "default_statistics_target"
     before = connection.execute(select(func.current_setting(name))).scalar_one()
     connection.execute(select(func.set_config(name, str(STAGING_STATISTICS), True)))
-    analyze(connection, table)
+    analyze(connection, table.name)
     allowed = func.current_setting("work_mem")
     memory = case((func.pg_size_bytes(allowed) < func.pg_size_bytes(MERGE_MEMORY), MERGE_MEMORY), else_=allowed)
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))
@@ -271,8 +274,8 @@ def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:
     return merge.drop_duplicates(work.connection, which)
 
 
-def _check_missing(work: Work, merge: Merge, staged: int) -> int:
-    """How many rows sync will delete.
+def _check_missing(work: Work, merge: Merge, staged: int) -> Missing:
+    """What sync will delete.
 
     Raises:
         StatementFailed: more than it may.
@@ -285,12 +288,44 @@ def _check_missing(work: Work, merge: Merge, staged: int) -> int:
             code="empty_source",
             hint="If that is meant, say --allow-empty.",
         )
-    missing, total = merge.count_missing(work.connection)
+    missing = merge.count_missing(work.connection)
     limit = options.max_delete or (None if staged == 0 else MAX_DELETE)
-    if limit is not None and not limit.allows(missing, total):
+    if limit is not None and not limit.allows(missing.rows, missing.total):
         raise StatementFailed(
-            f"sync would delete {missing:,} of {total:,} rows of {label}; the limit is {limit}",
+            f"sync would delete {missing.rows:,} of {missing.total:,} rows of {label}; the limit is {limit}",
             code="delete_limit",
             hint="Look whether the source is complete; --max-delete N or N% raises the limit.",
         )
     return missing
+
+
+def _delete_missing(work: Work, merge: Merge, missing: Missing) -> int:
+    """Delete what the source lacks; returns how many rows are gone, those that went with them included.
+
+    Raises:
+        StatementFailed: rows that the source has went with them. They would come back without what it does not say.
+    """
+    if not missing.rows:
+        return 0
+    connection, target = work.connection, work.plan.target
+    before = touched(connection, target)
+    asked = merge.delete_missing(connection)
+    after = touched(connection, target)
+    deleted, updated = after.deleted - before.deleted, after.updated - before.updated
+    if deleted == asked == missing.rows and not updated:
+        return deleted
+    left = merge.count_missing(connection)
+    if (lost := missing.found - left.found) > 0:
+        raise StatementFailed(
+            f"rows of {target.label} that the source has would be deleted with those that it lacks: {lost:,}",
+            code="delete_cascade",
+            hint="A foreign key with ON DELETE CASCADE, or a trigger, deletes them. If the source has them refer to"
+            " other rows, load it with --mode upsert first.",
+        )
+    if left.rows:
+        work.notes.append(f"{left.rows:,} rows that the source lacks are still there: a trigger keeps them")
+    elif updated:
+        work.notes.append(
+            f"the deletion changed {updated:,} rows that stay: by a foreign key with ON DELETE SET NULL, or a trigger"
+        )
+    return max(asked, deleted)  # a server with track_counts off counts nothing

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from harborctl.db.catalog import Target
+    from harborctl.db.catalog import Relation
     from harborctl.model import FileResult, LoadOptions
     from harborctl.sources.batch import Source
 
@@ -41,7 +41,7 @@ class AlreadyLoaded(Exception):
         self.earlier = earlier
 
 
-def fingerprint(options: LoadOptions, target: Target, sources: Sequence[Source]) -> str:
+def fingerprint(options: LoadOptions, target: Relation, sources: Sequence[Source]) -> str:
     """A digest of all that decides what becomes of given content: target, mode, mapping, dialect.
 
     The target goes by its oid too: a table that was dropped and made anew holds nothing of earlier loads.
@@ -65,7 +65,7 @@ def fingerprint(options: LoadOptions, target: Target, sources: Sequence[Source])
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def refuse_known(connection: Connection, options: LoadOptions, target: Target, sources: Sequence[Source]) -> None:
+def refuse_known(connection: Connection, options: LoadOptions, target: Relation, sources: Sequence[Source]) -> None:
     """Before a load. Hashes the files only if the ledger holds a load with files of the same sizes.
 
     Raises:
@@ -79,7 +79,9 @@ def refuse_known(connection: Connection, options: LoadOptions, target: Target, s
         _refuse(connection, options, target, mark, [sha256_of(Path(source.name)) for source in sources])
 
 
-def refuse_unfinished(connection: Connection, options: LoadOptions, target: Target, sources: Sequence[Source]) -> None:
+def refuse_unfinished(
+    connection: Connection, options: LoadOptions, target: Relation, sources: Sequence[Source]
+) -> None:
     """Before a load that would not find out which rows are in.
 
     Raises:
@@ -95,7 +97,7 @@ def refuse_unfinished(connection: Connection, options: LoadOptions, target: Targ
         )
 
 
-def unfinished(connection: Connection, options: LoadOptions, target: Target, mark: str) -> str | None:
+def unfinished(connection: Connection, options: LoadOptions, target: Relation, mark: str) -> str | None:
     """The load that did the same with files of the same names, and was ended after some of its chunks."""
     if options.run.again:
         return None
@@ -115,7 +117,11 @@ def unfinished(connection: Connection, options: LoadOptions, target: Target, mar
 
 
 def refuse_twice(
-    connection: Connection, options: LoadOptions, target: Target, sources: Sequence[Source], read: Sequence[FileResult]
+    connection: Connection,
+    options: LoadOptions,
+    target: Relation,
+    sources: Sequence[Source],
+    read: Sequence[FileResult],
 ) -> str:
     """At the end of a load, which must be rolled back if this raises. Who loads the same meanwhile waits here.
 
@@ -135,13 +141,13 @@ def refuse_twice(
     return mark
 
 
-def _refuse(connection: Connection, options: LoadOptions, target: Target, mark: str, digests: Sequence[str]) -> None:
+def _refuse(connection: Connection, options: LoadOptions, target: Relation, mark: str, digests: Sequence[str]) -> None:
     if found := _earlier(connection, options.mode, target, mark, files.c.sha256, digests):
         raise AlreadyLoaded(found)
 
 
 def _earlier(
-    connection: Connection, mode: Mode, target: Target, mark: str, column: ColumnElement[Any], wanted: Sequence[Any]
+    connection: Connection, mode: Mode, target: Relation, mark: str, column: ColumnElement[Any], wanted: Sequence[Any]
 ) -> Earlier | None:
     """The newest load whose files have these values in `column`.
 

@@ -12,10 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.catalog import Target, described, find_relation, find_target
+from harborctl.db.catalog import Relation, Target, described, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed, require_ledger
 from harborctl.db.statistics import analyze_after
@@ -140,7 +140,7 @@ class Attempt:
     load_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     start: float = field(default_factory=time.monotonic)
-    target: Target | None = None
+    target: Relation | None = None
     sources: list[Source] = field(default_factory=list)
     writer: WriterName = WriterName.AUTO
     ending: Ending | None = None
@@ -193,7 +193,7 @@ class Attempt:
         with connection.begin():
             require_ledger(connection)
             self.backend = backend_of(connection)
-            self.target = find_target(connection, self.table_name())
+            self.target = find_relation(connection, self.table_name())
             refuse_known(connection, self.options, self.target, self.sources)
             if self.options.mode is Mode.APPEND:
                 refuse_unfinished(connection, self.options, self.target, self.sources)
@@ -224,13 +224,10 @@ class Attempt:
 
     def write(self, connection: Connection) -> tuple[Work, Account]:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
-        self.target = self._locked_target(connection)
-        session = self.make_plans(connection, self.target)
+        self.target = target = self._locked_target(connection)
+        session = self.make_plans(connection, target)
         if self.ending:
             self.ending.prepare(self.plans)
-        # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
-        # sends COPY data, would wait forever for a server that waits for its reader.
-        connection.execute(text("SET LOCAL client_min_messages = error"))
         self.start_progress()
         work = self._work(connection, self.plans, session)
         account = carry_out(work)
@@ -238,7 +235,10 @@ class Attempt:
 
     def make_plans(self, connection: Connection, target: Target) -> Session:
         """Settle what becomes of each column of each source."""
-        zone = connection.execute(text("SELECT current_setting('TimeZone')")).scalar_one()
+        # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
+        # sends COPY data, would wait forever for a server that waits for its reader.
+        quiet = func.set_config("client_min_messages", "error", True)
+        zone, _ = connection.execute(select(func.current_setting("TimeZone"), quiet)).one()
         utc = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
         session = Session(zone in utc)
         plans = [make_plan(source, target, self.options, session) for source in self.sources]
