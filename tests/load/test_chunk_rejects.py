@@ -19,8 +19,6 @@ __all__ = ["table"]
 
 ROWS = 9_000
 
-IN_CHUNKS: list[dict[str, Any]] = [{"commit_every": 1000}, {"jobs": 2}, {"commit_every": 1000, "jobs": 2}]
-
 
 def rejecting(path: Path, **settings: Any) -> RejectOptions:
     return RejectOptions(on_error=OnError.REJECT, file=str(path), **settings)
@@ -68,9 +66,16 @@ def rejected(path: Path) -> list[Any]:
         return [{**row, "_harborctl_error": None} for row in csv.DictReader(lines)]
 
 
-@pytest.mark.parametrize("settings", IN_CHUNKS)
 @pytest.mark.parametrize("kind", FEEDS)
-@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.UPSERT])
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        (Mode.APPEND, {"commit_every": 1000}),
+        (Mode.APPEND, {"jobs": 2}),
+        (Mode.APPEND, {"commit_every": 1000, "jobs": 2}),
+        (Mode.UPSERT, {"commit_every": 1000}),
+    ],
+)
 def test_as_of_a_load_that_commits_once(
     table: Connection, database_url: str, tmp_path: Path, kind: str, mode: Mode, settings: dict[str, Any]
 ) -> None:
