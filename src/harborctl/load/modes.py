@@ -244,7 +244,7 @@ def _have_duplicates(work: Work, merge: Merge, staged: int) -> bool:
     is_many = staged > FEW_ROWS
     if work.watch.rises and (not is_many or merge.target_is_empty(work.connection)):
         return False
-    if is_many and merge.plan.key.is_plain:
+    if is_many and merge.sorts_keys_soon:
         return not merge.index_keys(work.connection)
     return merge.has_duplicates(work.connection, staged)
 
