@@ -338,6 +338,30 @@ def test_rows_that_refer_to_others_go_by_one_connection(table: Connection, datab
     assert "refer to others" in result.notes[0]
 
 
+def test_several_processes_and_a_deferred_constraint(table: Connection, database_url: str, tmp_path: Path) -> None:
+    """What one of them would hear at COMMIT keeps the others from committing."""
+    table.execute(
+        "CREATE TABLE parents (id integer PRIMARY KEY); INSERT INTO parents SELECT generate_series(0, 19999);"
+        "DELETE FROM parents WHERE id IN (3000, 6000, 19990);"
+        "ALTER TABLE t ADD FOREIGN KEY (id) REFERENCES parents DEFERRABLE INITIALLY DEFERRED"
+    )
+    failed = refusal(database_url, feed(tmp_path, range(20_000)), jobs=2)
+    assert failed.error.code == "23503"
+    assert in_table(table)[0] == 0
+
+
+def test_a_process_that_waits_for_the_others_is_not_ended(table: Connection, database_url: str, tmp_path: Path) -> None:
+    """One of them has nothing left to load while the other one's last rows take their time."""
+    path = feed(tmp_path, range(20_000))
+    table.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';"
+        "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id = 19999) EXECUTE FUNCTION slow()"
+    )
+    table.execute(f"ALTER DATABASE {table.info.dbname} SET idle_in_transaction_session_timeout = '200ms'")
+    result = run(database_url, path, jobs=2)
+    assert (result.inserted, result.attempts) == (20_000, 1)
+
+
 def test_several_processes_commit_on_their_own(table: Connection, database_url: str, tmp_path: Path) -> None:
     failed = refusal(database_url, feed(tmp_path, range(20_000), bad=15_000), jobs=2, commit_every=2000)
     assert in_table(table) == (failed.result.rows_read,) * 2 + (failed.result.rows_read - 1,)

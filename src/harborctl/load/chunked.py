@@ -289,6 +289,9 @@ class ChunkedLoad(Attempt):
             row += chunk.rows
         self.check_expected(row - 1)
         self._settle_rejects(every, lanes)
+        if len(lanes) > 1:
+            for lane in lanes:
+                lane.check()
         for place, lane in enumerate(lanes):
             placed = [
                 replace(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harborctl.model import ConnectionOptions, LoadOptions
 
 # What a worker is asked for beside pieces and commits.
-_REJECTS = "rejects"
+_REJECTS, _CHECK = "rejects", "check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class Lane(Protocol):
 
     def rejects(self) -> list[Kept]:
         """The rejects of what is not committed."""
+
+    def check(self) -> None:
+        """See that nothing is left which could fail at COMMIT only: deferred constraints."""
 
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
         """Commit what was loaded, with the ledger's rows of these chunks."""
@@ -132,6 +135,12 @@ class LocalLane:
             self._connection.execute(select(func.pg_advisory_xact_lock_shared(key)))
         return self._connection
 
+    def check(self) -> None:
+        """See `Lane`."""
+        if self._connection is not None:
+            with translated():
+                self._connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
         """See `Lane`."""
         if self._transaction is None or self._connection is None:
@@ -188,6 +197,10 @@ class WorkerLane:
         found: list[Kept] = cast("list[Kept]", self._ask(_REJECTS))
         return found
 
+    def check(self) -> None:
+        """See `Lane`."""
+        self._ask(_CHECK)
+
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
         """See `Lane`."""
         self._ask(list(numbered))
@@ -210,8 +223,8 @@ class WorkerLane:
 
 
 def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
-    """The worker process: answers each piece with its chunk, each list of chunks with None once they are committed, and
-    the question for rejects with what it has put aside since."""
+    """The worker process: answers each piece with its chunk, the question for rejects with what it has put aside, and a
+    check, or a list of chunks to commit, with None once that is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that drives us decides
     with open_database(connection, migrate_embedded=False) as database:
         lane = LocalLane(database, job)
@@ -226,6 +239,8 @@ def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
                     answer = lane.load(asked)
                 elif asked == _REJECTS:
                     answer = lane.rejects()
+                elif asked == _CHECK:
+                    lane.check()
                 else:
                     lane.commit(asked)
             except HarborctlError as error:
