@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import make_url
 
 from harborctl.db.migrations import downgrade
 from harborctl.model import Limit, Mode, OnError, RejectOptions
@@ -149,6 +150,22 @@ def test_a_reject_file_that_cannot_be_written(table: Connection, database_url: s
         assert in_table(table)[0] == rows
     assert "Nothing was committed" not in (failed.error.hint or "")
     assert run(database_url, path, rejects=rejecting(folder / "short"), commit_every=1000).rejected == 6
+
+
+def test_a_user_who_may_only_add_to_the_ledger(table: Connection, database_url: str, tmp_path: Path) -> None:
+    role = f"adds_to_{table.info.dbname}"
+    table.execute(
+        f"CREATE ROLE {role}; GRANT INSERT, SELECT ON t TO {role}; GRANT USAGE ON SCHEMA harborctl TO {role};"
+        f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA harborctl TO {role}"
+    )
+    try:
+        url = make_url(database_url).update_query_dict({"options": f"-crole={role}"})
+        rejects = rejecting(tmp_path / "rejects.csv")
+        result = run(url.render_as_string(hide_password=False), csv_feed(tmp_path), rejects=rejects, commit_every=1000)
+        assert (result.status, result.rejected) == ("loaded_with_rejects", 6)
+        assert "stay in harborctl.rejects" in result.notes[0]
+    finally:
+        table.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_ledger_of_before(table: Connection, database_url: str, tmp_path: Path) -> None:

@@ -381,8 +381,9 @@ class ChunkedLoad(Attempt):
             analyze_after(books, self.target, changed, self.options.analyze)
             rejected = any(chunk.rejected for chunk in self.done)
             result = self.summary(Status.LOADED_WITH_REJECTS if rejected else Status.LOADED)
-            if rejected:
-                forget(books, self.load_id)
+            if rejected and not forget(books, self.load_id):
+                note = "its rejected rows stay in harborctl.rejects, too: this user may not delete there"
+                result = replace(result, notes=(*result.notes, note))
             ledger.record(books, self.options, result, self.target, self.started_at)
         return result
 

@@ -11,7 +11,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select, tuple_
 
 from harborctl.db.tables import rejects
 from harborctl.load.rejects import Malformation, Reason, Rejected
@@ -70,9 +70,13 @@ def kept(connection: Connection, load_id: str, pieces: Sequence[Piece] | None = 
         yield Kept((row.file, row.start, row.position), _read(row))
 
 
-def forget(connection: Connection, load_id: str) -> None:
-    """Keep them no longer: they are in the reject file."""
+def forget(connection: Connection, load_id: str) -> bool:
+    """Keep them no longer: they are in the reject file. False if this user may only add to the ledger."""
+    may_delete = func.has_table_privilege(rejects.fullname, "DELETE")
+    if not connection.execute(select(may_delete)).scalar_one():
+        return False
     connection.execute(delete(rejects).where(rejects.c.load_id == load_id))
+    return True
 
 
 class KeptRejects:
