@@ -316,6 +316,17 @@ def test_several_processes_and_a_bad_row(table: Connection, database_url: str, t
     assert (result.inserted, in_table(table)[0]) == (20_000, 20_000)
 
 
+@pytest.mark.parametrize(("settings", "rows"), [({}, 0), ({"commit_every": 2000}, 2000)])
+def test_the_first_of_several_bad_rows_is_told(
+    table: Connection, database_url: str, tmp_path: Path, settings: dict[str, Any], rows: int
+) -> None:
+    path = feed(tmp_path, range(20_000), bad=3_999)  # the last of its chunk; that of the next is found before it
+    path.write_text(path.read_text().replace("\n4000,", "\ny,", 1))
+    failed = refusal(database_url, path, jobs=2, **settings)
+    assert line(failed) == 2 + 2 * 3_999
+    assert in_table(table)[0] == rows
+
+
 @pytest.mark.parametrize("settings", [{}, {"commit_every": 2000}])
 @pytest.mark.parametrize(("row", "key"), [(3000, 100), (1999, 2001)])
 def test_several_processes_meet_the_same_key(

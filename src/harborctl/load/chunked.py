@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -100,6 +100,7 @@ class ChunkedLoad(Attempt):
     done: list[Chunk] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: bool = False
+    _failures: list[tuple[Piece, BaseException]] = field(default_factory=list)
     _written: int = 0
     _read: list[str] = field(default_factory=list)
     _writers_key: int = 0
@@ -123,7 +124,7 @@ class ChunkedLoad(Attempt):
 
     def _run(self) -> LoadResult:
         self.target, self.backend, self._ended, self._written = None, None, False, 0
-        self.done, self.plans, self.ending = [], [], None
+        self.done, self.plans, self.ending, self._failures = [], [], None, []
         with ExitStack() as stack:
             found = find_files(self.options.sources, self.options.format)
             self.sources = []
@@ -249,7 +250,7 @@ class ChunkedLoad(Attempt):
             chunk = lane.load(piece)
             with turn:
                 while number != numbers[piece]:
-                    if self._ended:
+                    if self._ended and not self._precedes_failures(piece):
                         return chunk
                     turn.wait(POLL)
                 written = [*self.done, chunk]
@@ -307,7 +308,8 @@ class ChunkedLoad(Attempt):
             self.done += placed
 
     def _drive(self, lanes: list[Lane], pieces: Iterator[Piece], step: Callable[[Lane, Piece], Chunk]) -> None:
-        """Give each lane the next piece until there are none. The first error ends all.
+        """Give each lane the next piece until there are none, or one fails. The others end what they have begun: chunks
+        that stand before the failure commit, and of several bad rows the first is told.
 
         Raises:
             LanesMeet: one lane waits for what another has written, which commits only when all, or those before it, do.
@@ -321,29 +323,44 @@ class ChunkedLoad(Attempt):
                     return
                 try:
                     chunk = step(lane, piece)
-                except BaseException:
+                except BaseException as error:  # noqa: BLE001  # raised again when all lanes have ended
+                    with self._lock:
+                        self._failures.append((piece, error))
                     self._ended = True
-                    raise
+                    return
                 with self._lock:
                     self._written += chunk.rows
                     self.progress.rows_sent(self._written)
 
         if len(lanes) == 1:
             drive(lanes[0])
+            self._raise_first()
             return
         with ThreadPoolExecutor(len(lanes)) as pool:
             futures = [pool.submit(drive, lane) for lane in lanes]
             try:
-                while wait(futures, WATCH, FIRST_EXCEPTION).not_done:
-                    _raise_first(futures)
+                while wait(futures, WATCH).not_done:
                     if self._holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
                         raise LanesMeet(SAME_KEY)
-                _raise_first(futures)
+                self._raise_first()
             except BaseException:
                 self._ended = True
                 for lane in lanes:
                     lane.close()
                 raise
+
+    def _precedes_failures(self, piece: Piece) -> bool:
+        """Whether pieces have failed, and all of them stand behind this one."""
+        with self._lock:
+            return bool(self._failures) and all(_place(piece) < _place(failed) for failed, _ in self._failures)
+
+    def _raise_first(self) -> None:
+        if not self._failures:
+            return
+        _, error = min(self._failures, key=lambda failure: _place(failure[0]))
+        if any(isinstance(each, HarborctlError) and each.code == DEADLOCK for _, each in self._failures):
+            raise LanesMeet(SAME_KEY) from error
+        raise error
 
     def _digests(self, job: Job) -> list[str]:
         """The digests of all files, read beside the load."""
@@ -408,13 +425,8 @@ class ChunkedLoad(Attempt):
         return replace(result, chunks=len(self.done), rejected=rejected, **asdict(total(self.done)))
 
 
-def _raise_first(futures: list[Future[None]]) -> None:
-    """Raise what ended one of them, if any did not end well."""
-    errors = [error for future in futures if future.done() and (error := future.exception())]
-    for error in errors:
-        if isinstance(error, HarborctlError) and error.code == DEADLOCK:
-            raise LanesMeet(SAME_KEY) from error
-        raise error
+def _place(piece: Piece) -> tuple[int, int]:
+    return piece.file, piece.start
 
 
 def whole_digest(file: SourceFile) -> str:
