@@ -304,6 +304,18 @@ def test_a_field_that_no_rejected_object_has_stays_null(
     assert things.execute("SELECT id, note FROM things ORDER BY id").fetchall() == [(1, "a"), (2, None)]
 
 
+def test_only_lines_that_are_not_json(things: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str) -> None:
+    (tmp_path / "things.jsonl").write_text('{"id": 1}\n{"id": 2\n[3]\n')
+    load(engine, tmp_path / "things.jsonl", table="things", writer=writer)
+    again = load(engine, tmp_path / "things.rejects.jsonl", table="things", writer=writer)
+    assert (again.inserted, again.rejected, {reason.code for reason in again.reject_reasons}) == (0, 2, {"22032"})
+    found = read_rejects(tmp_path / "things.rejects.rejects.jsonl")
+    assert [row["_harborctl_raw"] for row in found] == ['{"id": 2', "[3]"]
+    (tmp_path / "none.jsonl").write_text("\n[3]\n")
+    error = refusal(lambda: load(engine, tmp_path / "none.jsonl", table="things", writer=writer))
+    assert (error.code, error.location.line) == ("22032", 2)
+
+
 # -- typed values
 
 
