@@ -21,6 +21,7 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database as Engine
 from harborctl.load.run import run_load
 from harborctl.model import (
+    ColumnOptions,
     CsvDialect,
     LoadOptions,
     LoadResult,
@@ -99,7 +100,7 @@ def rows() -> list[list[str]]:
 def load(
     engine: sqlalchemy.Engine, *paths: Path, table: str = "items", mode: str = "append", writer: str = "auto",
     dialect: CsvDialect | None = None, merge: MergeOptions | None = None, source_format: SourceFormat | None = None,
-    **rejects: Any,
+    skipped: frozenset[str] = frozenset(), **rejects: Any,
 ) -> LoadResult:  # fmt: skip
     rejects = {"on_error": OnError.REJECT} | rejects
     options = LoadOptions(
@@ -109,6 +110,7 @@ def load(
         merge=merge or MergeOptions(),
         format=source_format,
         writer=WriterName(writer),
+        columns=ColumnOptions(skipped=skipped),
         dialect=dialect or CsvDialect(),
         rejects=RejectOptions(**rejects),
         ledger=False,

@@ -7,11 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
@@ -302,15 +304,146 @@ def test_a_field_that_no_rejected_object_has_stays_null(
     assert things.execute("SELECT id, note FROM things ORDER BY id").fetchall() == [(1, "a"), (2, None)]
 
 
-def test_columns_that_no_reject_file_takes(things: Database, engine: sqlalchemy.Engine, tmp_path: Path) -> None:
-    numbers, texts = pa.table({"id": [1, 1]}), pa.table({"id": ["2", "x"]})
-    pq.write_table(numbers, tmp_path / "1.parquet")
-    pq.write_table(texts, tmp_path / "2.parquet")
-    several = refusal(lambda: load(engine, tmp_path / "1.parquet", tmp_path / "2.parquet", table="things"))
-    spans = pa.table({"id": [1, 1], "span": pa.array([(1, 2, 3000)] * 2, pa.month_day_nano_interval())})
-    with pa.ipc.new_file(tmp_path / "3.arrow", spans.schema) as writing:
-        writing.write_table(spans)
-    unknown = refusal(lambda: load(engine, tmp_path / "3.arrow", table="things"))
-    assert [(e.code, e.exit_code) for e in (several, unknown)] == [("reject_format", 2)] * 2
-    assert load(engine, tmp_path / "3.arrow", table="things", format=RejectFormat.CSV).rejected == 1
-    assert rejected(tmp_path / "3.rejects.csv")[0]["span"] == "1 mons 2 days 00:00:00.000003000"
+def test_only_lines_that_are_not_json(things: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str) -> None:
+    (tmp_path / "things.jsonl").write_text('{"id": 1}\n{"id": 2\n[3]\n')
+    load(engine, tmp_path / "things.jsonl", table="things", writer=writer)
+    again = load(engine, tmp_path / "things.rejects.jsonl", table="things", writer=writer)
+    assert (again.inserted, again.rejected, {reason.code for reason in again.reject_reasons}) == (0, 2, {"22032"})
+    found = read_rejects(tmp_path / "things.rejects.rejects.jsonl")
+    assert [row["_harborctl_raw"] for row in found] == ['{"id": 2', "[3]"]
+    (tmp_path / "none.jsonl").write_text("\n[3]\n")
+    error = refusal(lambda: load(engine, tmp_path / "none.jsonl", table="things", writer=writer))
+    assert (error.code, error.location.line) == ("22032", 2)
+
+
+# -- typed values
+
+
+RUNS = pc.run_end_encode(pa.array(["run"]))
+BYTES = bytes(range(16))
+MOMENT = pa.array([1_600_000_000], pa.timestamp("s"))
+Arrays = tuple[pa.Array | pa.ChunkedArray, ...]
+
+
+def one(value: Any, kind: pa.DataType) -> pa.Array:
+    return pa.array([value], kind)
+
+
+# The column's type, and the value that it gets, alone or in each of two sources.
+ALONE: dict[str, tuple[str, Arrays]] = {
+    "object": ("jsonb", (pa.array([{"a": "x", "b": None}]),)),
+    "list_in_json": ("json", (pa.array([["a", None, "NULL"]]),)),
+    "list_in_text": ("text", (pa.array([[1, None]]),)),
+    "map": ("jsonb", (one([("k", 1)], pa.map_(pa.string(), pa.int64())),)),
+    "text_in_json": ("jsonb", (pa.array(['{"b": [1.50]}']),)),
+    "bool_in_json": ("jsonb", (pa.array([True]),)),
+    "tags": ("text[]", (pa.array([["a", None, "NULL", '"\\']]),)),
+    "pair": ("pair", (pa.array([{"a": 1, "b": "x,y"}]),)),
+    "bytes": ("bytea", (one(b"\x00\xff", pa.binary_view()),)),
+    "bytes_in_text": ("text", (pa.array([b"\\x61"]),)),
+    "uuid": ("uuid", (one(BYTES, pa.binary(16)),)),
+    "typed_uuid": ("uuid", (one(BYTES, pa.uuid()),)),
+    "uuid_in_text": ("text", (one(BYTES, pa.uuid()),)),
+    "moment_in_text": ("text", (MOMENT,)),
+    "moment": ("timestamp", (MOMENT,)),
+    "day": ("date", (one(86_400_000, pa.date64()),)),
+    "span": ("interval", (one((1, 2, 3000), pa.month_day_nano_interval()),)),
+    "scale": ("text", (one(1200, pa.decimal128(5, -2)),)),
+    "single": ("numeric", (one(0.1, pa.float32()),)),
+    "runs": ("text", (RUNS,)),
+    "runs_inside": ("jsonb", (pa.StructArray.from_arrays([RUNS], names=["a"]),)),
+    "view": ("text", (one("a view", pa.string_view()),)),
+    "views": ("text[]", (one(["a"], pa.list_(pa.string_view())),)),
+    "nothing": ("text", (pa.nulls(1),)),
+    "empty": ("text", (pa.array([""]),)),
+}
+TOGETHER: dict[str, tuple[str, Arrays]] = {
+    "number": ("numeric", (one(2**53 + 1, pa.int64()), one(0.1, pa.float64()))),
+    "wide": ("numeric", (one(2**64 - 1, pa.uint64()), one(-1, pa.int64()))),
+    "integer": ("bigint", (one(1, pa.int8()), one(2**40, pa.int64()))),
+    "floats": ("numeric", (one(0.1, pa.float32()), one(0.1, pa.float64()))),
+    "digits": ("text", (one(Decimal("1.10"), pa.decimal128(5, 2)), one(Decimal("1.1000"), pa.decimal128(9, 4)))),
+    "moment": ("timestamp", (one(2**36, pa.timestamp("s")), one(1, pa.timestamp("us")))),
+    "object": ("jsonb", (pa.array([{"a": 1}]), pa.array([{"a": 1, "b": None}]))),
+    "list": ("text", (pa.array([["a"]]), pa.array([[1]]))),
+    "text": ("text", (pa.array(["a"]).dictionary_encode(), pa.array(["b"]))),
+    "large": ("text", (one("a", pa.large_string()), one("b", pa.string_view()))),
+    "runs": ("text", (RUNS, pa.array(["b"]).dictionary_encode())),
+    "codes": ("integer", (pa.array([1]).dictionary_encode(), one(2, pa.int32()))),
+    "bytes": ("bytea", (one(b"\\x61", pa.binary()), one(b"b", pa.large_binary()))),
+    "hex": ("bytea", (pa.array(["\\x61"]), pa.array([b"\\x61"]))),
+    "mixed": ("text", (pa.array([1]), pa.array(["x"]))),
+    "nothing": ("integer", (pa.nulls(1), pa.array([1]))),
+}
+
+
+def with_first_field(path: Path, values: list[int]) -> Path:
+    """The reject file, with these values in its first column, where nothing was."""
+    fixed = path.with_name(f"fixed{path.suffix}")
+    if path.suffix == ".csv":
+        head, *lines = path.read_text().splitlines(keepends=True)
+        fixed.write_text(head + "".join(f"{value}{line}" for value, line in zip(values, lines, strict=True)))
+    else:
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(0, table.schema.names[0], pa.array(values)), fixed)
+    return fixed
+
+
+@pytest.mark.parametrize("form", [None, RejectFormat.CSV])
+@pytest.mark.parametrize("values", [ALONE, TOGETHER], ids=["alone", "together"])
+def test_fields_beside_the_bad_one_stay_as_they_are(
+    database: Database, engine: sqlalchemy.Engine, tmp_path: Path, values: dict[str, tuple[str, Arrays]],
+    form: RejectFormat | None, writer: str,
+) -> None:  # fmt: skip
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in values.items())
+    database.execute(f"CREATE TYPE pair AS (a integer, b text); CREATE TABLE kinds (id bigint PRIMARY KEY, {columns})")
+    paths = []
+    try:
+        for number in range(max(len(arrays) for _, arrays in values.values())):
+            row = {name: arrays[number] for name, (_, arrays) in values.items()}
+            rows = [pa.record_batch({"id": one(key, pa.int64()), **row}) for key in (number, None)]
+            table = pa.Table.from_batches(rows).combine_chunks()
+            paths.append(tmp_path / f"{number}.arrow")
+            with pa.ipc.new_file(paths[-1], table.schema) as writing:
+                writing.write_table(table)
+        result = load(engine, *paths, table="kinds", format=form, writer=writer)
+        assert (result.inserted, result.rejected, result.reject_reasons[0].column) == (len(paths), len(paths), "id")
+        fixed = with_first_field(tmp_path / str(result.reject_file), [10 + number for number in range(len(paths))])
+        assert load(engine, fixed, table="kinds", writer=writer).inserted == len(paths)
+        found = database.execute(f"SELECT id, ({', '.join(values)})::text FROM kinds ORDER BY id").fetchall()
+        assert [row for _, row in found[: len(paths)]] == [row for _, row in found[len(paths) :]]
+    finally:
+        database.execute("DROP TABLE kinds; DROP TYPE pair")
+
+
+@pytest.mark.parametrize("name", ["things.rejects.csv", "things.rejects.parquet"])
+def test_values_that_the_column_cannot_hold_are_shown(
+    things: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str, name: str
+) -> None:
+    lists = pa.array([[[]], [["x"]], None, [[]]])  # PostgreSQL has no text for the first
+    table = pa.table(
+        {
+            "id": pa.array([1, 2, None, 4], pa.float64()),
+            "note": pa.array([b"a", b"\xff", None, b"d"]).cast(pa.string(), safe=False),
+            "span": pa.array([1, 2000, 3, 4000], pa.duration("ns")),
+            "left_out": lists,
+            "runs": pc.run_end_encode(pa.array([b"\xff", b"x", None, b""]).cast(pa.string(), safe=False)),
+        }
+    )
+    with pa.ipc.new_file(tmp_path / "things.arrow", table.schema) as writing:
+        writing.write_table(table)
+    form = RejectFormat.CSV if name.endswith(".csv") else None
+    skipped = frozenset({"left_out", "runs"})
+    result = load(engine, tmp_path / "things.arrow", table="things", writer=writer, format=form, skipped=skipped)
+    assert (result.inserted, result.rejected, result.reject_file) == (1, 3, name)
+    if form is None:
+        kept = pq.read_table(tmp_path / name).select(table.schema.names)
+        assert kept.drop_columns(["note", "runs"]) == table.slice(0, 3).drop_columns(["note", "runs"])
+        assert kept["note"].cast(pa.binary()).to_pylist() == [b"a", b"\xff", None]
+        assert kept["runs"].cast(pa.binary()).to_pylist() == [b"\xff", b"x", None]
+        return
+    found = read_rejects(tmp_path / name)
+    assert [(row["id"], row["note"], row["span"]) for row in found] == [
+        ("1", "a", "00:00:00.000000001"), ("2", "\\xff", "00:00:00.000002"), (None, None, "00:00:00.000000003"),
+    ]  # fmt: skip
+    assert [(row["left_out"], row["runs"]) for row in found] == [("[[]]", "\\xff"), ('{{"x"}}', "x"), (None, None)]

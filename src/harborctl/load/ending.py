@@ -60,6 +60,7 @@ class Ending:
             replace(options.rejects, force=True) if options.dry_run else options.rejects,
             options.dialect,
             self._sources,
+            plans,
             names,
             _stem(self._sources, plans[0]),
             resumed=resumed,

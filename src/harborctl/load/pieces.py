@@ -36,12 +36,19 @@ def without(batch: Batch, rows: Collection[int]) -> Batch:
 
 def taken(batch: Batch, rows: Sequence[int]) -> Batch:
     """These rows."""
-    indices = pa.array(rows, pa.int64())
     as_read, line_of, row_of = batch.as_read, batch.line_of, batch.row_of
     return replace(
         batch,
-        records=batch.records.take(indices),
+        records=_taken(batch.records, rows),
         line_of=lambda row: line_of(rows[row]),
         row_of=lambda row: row_of(rows[row]),
-        as_read=(lambda: as_read().take(indices)) if as_read else None,
+        as_read=(lambda: _taken(as_read(), rows)) if as_read else None,
     )
+
+
+def _taken(records: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+    try:
+        return records.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # views and runs, also inside of other types: Arrow 26
+        arrays = [pa.concat_arrays([array.slice(row, 1) for row in rows] or [array[:0]]) for array in records.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=records.schema)

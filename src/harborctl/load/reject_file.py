@@ -18,20 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from harborctl.errors import HarborctlError, UsageError
 from harborctl.load.rejects import Malformation
-from harborctl.load.text_forms import bare, text_form
+from harborctl.load.typed_rejects import AsParquet, AsValues
 from harborctl.model import RejectFormat, RejectReason, SourceFormat
-from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS, REJECT_COLUMNS
+from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS
 from harborctl.sources.json_lines import without_reject_fields
 from harborctl.sources.transcode import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from harborctl.load.plan import Plan
     from harborctl.load.rejects import Rejected
     from harborctl.model import CsvDialect, RejectOptions
     from harborctl.sources.batch import Source
@@ -43,7 +41,6 @@ _SUFFIXES = {
     SourceFormat.PARQUET: "parquet",
     SourceFormat.ARROW: "parquet",
 }
-PIECE_ROWS = 1000
 
 
 class Form(Protocol):
@@ -63,16 +60,18 @@ class RejectFile:
     """Where the rejects of one load go.
 
     Args:
+        plans: of each source.
         names: of each source the columns, as they are called when rows go by name.
         stem: what the file is called after, where no name was given.
         resumed: a file that is there already may be that of this load.
     """
 
     def __init__(
-        self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], names: Sequence[tuple[str, ...]],
-        stem: str, *, resumed: bool,
+        self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], plans: Sequence[Plan],
+        names: Sequence[tuple[str, ...]], stem: str, *, resumed: bool,
     ) -> None:  # fmt: skip
         self._sources = sources
+        self._plans = plans
         self._names = names
         self._columns = tuple(dict.fromkeys(name for of_source in names for name in of_source))
         self._dialect = dialect
@@ -156,8 +155,8 @@ class RejectFile:
 
     def _form(self, *, raw: bool) -> Form:
         if self._format in (SourceFormat.PARQUET, SourceFormat.ARROW):
-            schema = _common_schema(self._sources)
-            return _AsValues(schema) if self._as_csv else _AsParquet(schema)
+            form = AsValues if self._as_csv else AsParquet
+            return form(self._sources, self._plans)
         if self._format is SourceFormat.JSONL:
             return _AsJson()
         dialect = self._dialect
@@ -179,23 +178,7 @@ def _common_format(sources: Sequence[Source], options: RejectOptions) -> SourceF
         raise UsageError(
             "--reject-format csv is for Parquet and Arrow: rejected lines of JSON stay JSON", code="reject_format"
         )
-    if formats[0] in columnar:
-        try:
-            schema = _common_schema(sources)
-            if options.format is None:
-                pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
-        except pa.ArrowException as error:
-            raise UsageError(
-                f"the sources' columns do not go into one reject file: {error}",
-                code="reject_format",
-                hint="Load them one by one; types that Parquet lacks go into --reject-format csv.",
-            ) from error
     return formats[0]
-
-
-def _common_schema(sources: Sequence[Source]) -> pa.Schema:
-    schemas = [pa.schema([f for f in source.schema if f.name not in REJECT_COLUMNS]) for source in sources]
-    return pa.unify_schemas(schemas, promote_options="permissive")
 
 
 def _name(temporary: Path, path: Path) -> None:
@@ -310,78 +293,3 @@ class _AsJson:
         self._out.write(own + (b"" if own.endswith(b"{") else b", ") + told[1:] + b"\n")
 
     def end(self) -> None: ...
-
-
-class _Columnar:
-    """Rows of typed values, put together to tables."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        own = [pa.field(name, pa.int64() if name.endswith("_line") else pa.string()) for name in REASON_COLUMNS]
-        self._own = schema
-        self._schema = pa.schema([*schema, *own])
-        self._rows: list[pa.RecordBatch] = []
-        self._reasons: list[Sequence[str | int | None]] = []
-
-    def begin(self, out: IO[bytes]) -> None:
-        raise NotImplementedError
-
-    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
-        if isinstance(rejected.original, Malformation) or rejected.original.row is None:
-            raise AssertionError("a file of typed values has no malformed records")
-        self._rows.append(rejected.original.row)
-        self._reasons.append(reason)
-        if len(self._rows) == PIECE_ROWS:
-            self.write(self._table())
-
-    def end(self) -> None:
-        if self._rows:
-            self.write(self._table())
-
-    def write(self, table: pa.Table) -> None:
-        raise NotImplementedError
-
-    def _table(self) -> pa.Table:
-        rows = [pa.table(row).select([n for n in row.schema.names if n not in REJECT_COLUMNS]) for row in self._rows]
-        own = pa.concat_tables(rows, promote_options="permissive")
-        columns = [
-            own.column(field.name).cast(field.type)
-            if field.name in own.schema.names
-            else pa.nulls(len(own), field.type)
-            for field in self._own
-        ]
-        reasons = [list(column) for column in zip(*self._reasons, strict=True)]
-        added = [pa.array(c, f.type) for c, f in zip(reasons, list(self._schema)[len(self._own) :], strict=True)]
-        self._rows, self._reasons = [], []
-        return pa.table([*columns, *added], schema=self._schema)
-
-
-class _AsParquet(_Columnar):
-    """Parquet, the values as they were."""
-
-    def begin(self, out: IO[bytes]) -> None:
-        self._writer = pq.ParquetWriter(out, self._schema)
-
-    def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table)
-
-    def end(self) -> None:
-        super().end()
-        self._writer.close()
-
-
-class _AsValues(_Columnar):
-    """CSV in COPY's dialect, each value in PostgreSQL's input syntax."""
-
-    def begin(self, out: IO[bytes]) -> None:
-        self._out = out
-        self._write([self._schema.names])
-
-    def write(self, table: pa.Table) -> None:
-        columns = [text_form(bare(column.combine_chunks())).to_pylist() for column in table.columns]
-        self._write(zip(*columns, strict=True))
-
-    def _write(self, rows: Iterable[Iterable[str | None]]) -> None:
-        for row in rows:
-            # NULL is empty, the empty text is quoted.
-            fields = ["" if field is None else '"' + field.replace('"', '""') + '"' for field in row]
-            self._out.write((",".join(fields) + "\n").encode(errors="backslashreplace"))

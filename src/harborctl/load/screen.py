@@ -17,7 +17,7 @@ from harborctl.load.convert import NotPlain, Unstorable
 from harborctl.load.encode import CHARACTER_NOT_IN_REPERTOIRE, Encoded, Encoder
 from harborctl.load.pieces import stretch, without
 from harborctl.load.rejects import Reason
-from harborctl.load.text_forms import is_binary, is_text
+from harborctl.load.text_forms import bare, is_binary, is_text
 from harborctl.load.text_rules import held, numeral_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ class Screen:
     def _takes(self, planned: PlannedColumn, batch: Batch) -> bool:
         """Whether a column as a whole can be sent."""
         array = self._plan.arrays(batch)[self._plan.columns.index(planned)]
-        return _is_plain(array, planned.codec.convert if self._encoder.has_binary else planned.codec.text)
+        # Whether text is UTF-8 the binary way leaves to the server.
+        ways = [planned.codec.text] if not self._encoder.has_binary or is_text(bare(array[:0]).type) else []
+        if self._encoder.has_binary:
+            ways.append(planned.codec.convert)
+        return all(_is_plain(array, way) for way in ways)
 
     def _doubtful(self, batch: Batch, refusing: Collection[PlannedColumn]) -> set[int] | None:
         doubtful: set[int] = set()

@@ -381,28 +381,27 @@ def _first_unstorable(array: pa.Array, way: Way, column: TargetColumn, error: Ex
             low = middle
         else:
             low = middle
-    value, kind = array.slice(low, 1), array.type
+    kind, told = array.type, shown(array.slice(low, 1))
     while is_list(kind):
         kind = kind.value_type
     if isinstance(error, UnicodeDecodeError) or is_text(kind) or is_binary(kind):
         reason = f"the bytes are not UTF-8, and column {column.name} is {column.type}"
-        return Unstorable(low, _shown(value), NOT_IN_REPERTOIRE, reason)
-    shown = _shown(value)
+        return Unstorable(low, told, NOT_IN_REPERTOIRE, reason)
     if isinstance(error, Inexpressible):
-        return Unstorable(low, shown, UNTRANSLATABLE, f"{shown} cannot be written as {column.type}: {error}")
+        return Unstorable(low, told, UNTRANSLATABLE, f"{told} cannot be written as {column.type}: {error}")
     return Unstorable(
         low,
-        shown,
+        told,
         TIME_OUT_OF_RANGE if types.is_temporal(kind) else NUMBER_OUT_OF_RANGE,
-        f"{shown} cannot be stored in {column.type} unchanged: it is out of range, or would be rounded",
+        f"{told} cannot be stored in {column.type} unchanged: it is out of range, or would be rounded",
     )
 
 
-def _shown(value: pa.Array) -> str:
+def shown(value: pa.Array) -> str:
     """A single value for people."""
     if is_text(value.type) or is_binary(value.type):
         return str(value.cast(pa.binary())[0].as_py().decode(errors="backslashreplace"))
     try:
         return str(text_form(value)[0].as_py())
-    except (pa.ArrowInvalid, ValueError):
+    except (pa.ArrowException, ValueError):
         return str(value[0])

@@ -6,6 +6,7 @@ A number keeps its digits: 1.10 stays 1.10. Nested values stay JSON; a missing f
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,14 +51,16 @@ class JsonLinesSource:
         try:
             self._stretches = self._read()
             self._first = next(self._stretches, None)
-            objects = self._parsed(self._first, None) if self._first else []
-            names = dict.fromkeys(name for entry in objects for name in entry.fields if name != RAW_COLUMN)
+            lines = self._first.text.splitlines() if self._first else []
+            names = dict.fromkeys(name for text in lines for name in self._names(text))
+            self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
             if not names:
+                if self._first:
+                    self._parsed(self._first)  # raises what is wrong with a line
                 raise SourceError(f"{self.name} is empty: no object, no columns", code="empty_file")
         except BaseException:  # Ctrl-C, too
             self.close()
             raise
-        self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
     def batches(
         self,
@@ -70,7 +73,7 @@ class JsonLinesSource:
         names = [self.schema.field(column).name for column in columns]
         block = self._first
         while block is not None:
-            objects = self._parsed(block, frozenset(self.schema.names))
+            objects = self._parsed(block)
             arrays = [pa.array([_text(entry.fields.get(name)) for entry in objects], pa.string()) for name in names]
             records = pa.RecordBatch.from_arrays(arrays, names=names)
             if objects:
@@ -92,7 +95,7 @@ class JsonLinesSource:
 
         for block, text in self._file.blocks(blocks()):
             stretch = _Stretch(text, block.offset, block.first_line)
-            objects = self._parsed(stretch, frozenset(self.schema.names))
+            objects = self._parsed(stretch)
             for row in wanted.pop(block.offset):
                 yield Original(objects[row].line, objects[row].text)
 
@@ -123,16 +126,26 @@ class JsonLinesSource:
             if not data:
                 return
 
-    def _parsed(self, stretch: _Stretch, known: frozenset[str] | None) -> list[_Entry]:
+    def _names(self, text: bytes) -> Iterator[str]:
+        """The fields of a line, if it is an object, also where one of a reject file is about a text that is none."""
+        with suppress(BadRow):
+            fields = self._object(text, 0)
+            raw = fields.pop(RAW_COLUMN, None)
+            yield from fields
+            if isinstance(raw, str) and raw:
+                yield from self._names(raw.encode(errors="surrogateescape"))
+
+    def _parsed(self, stretch: _Stretch) -> list[_Entry]:
         """The objects of a stretch. Blank lines are passed over; what is not an object is bad, as is an object with a
-        field that is not `known`. Before it is settled who takes what is bad, it is passed over."""
+        field that none in the first stretch has."""
+        known = frozenset(self.schema.names)
         entries: list[_Entry] = []
         for line, text in enumerate(stretch.text.splitlines(), start=stretch.line):
             if not text.strip():
                 continue
             try:
                 entry = self._entry(text, line)
-                if known is not None and (new := next((name for name in entry.fields if name not in known), None)):
+                if new := next((name for name in entry.fields if name not in known), None):
                     raise BadRow(
                         f"field {new} is new: no object in the first block of the file has it",
                         code="42703",
@@ -141,11 +154,9 @@ class JsonLinesSource:
                         hint="Let the first object have every field, null where there is no value.",
                     )
             except BadRow as error:
-                if known is None:
-                    continue
                 if self._malformed is None:
                     raise
-                self._malformed(error, self._rows + len(entries), text, splits=False)
+                self._malformed(error, self._rows + len(entries), self._told(text), splits=False)
             else:
                 entries.append(entry)
         return entries
@@ -157,6 +168,16 @@ class JsonLinesSource:
             entry = self._entry(raw.encode(errors="surrogateescape"), line)
             return replace(entry, fields=fields | entry.fields)
         return _Entry(fields, line, text)
+
+    def _told(self, text: bytes) -> bytes:
+        """What is told of a bad line; of one of a reject file the text there, unless fields are filled in, too."""
+        with suppress(BadRow):
+            fields = self._object(text, 0)
+            raw = fields.pop(RAW_COLUMN, None)
+            filled = [name for name, value in fields.items() if value is not None and name not in REJECT_COLUMNS]
+            if isinstance(raw, str) and raw and not filled:
+                return self._told(raw.encode(errors="surrogateescape"))
+        return text
 
     def _object(self, text: bytes, line: int) -> dict[str, Any]:
         try:
