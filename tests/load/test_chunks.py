@@ -457,3 +457,20 @@ def test_a_worker_that_is_lost(table: Connection, database_url: str, tmp_path: P
     assert (failed.result.attempts, failed.error.exit_code) == (2, 3)
     assert isinstance(failed.error, HarborctlError)
     assert in_table(table)[0] == 0
+
+
+def test_what_workers_log_is_told_as_the_rest_is(table: Connection, database_url: str, tmp_path: Path) -> None:
+    path = feed(tmp_path, range(20))
+    for option, told in ((("--log-format", "json"), True), (("--quiet",), False)):
+        table.execute("TRUNCATE t")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "harborctl", "load", path, "-t", "t", "--jobs", "2", "--again",
+                "--writer", "values", "--log-slow", "0", "--url", database_url, *option,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )  # fmt: skip
+        messages = [json.loads(text)["message"] for text in done.stderr.splitlines()]
+        assert any(text.startswith("slow statement") and "INSERT INTO public.t " in text for text in messages) is told
