@@ -30,7 +30,9 @@ from harborctl.model import (
     CsvDialect,
     LoadOptions,
     LoadResult,
+    MergeOptions,
     Mode,
+    OnDuplicate,
     OnError,
     RejectOptions,
     RowRange,
@@ -69,9 +71,12 @@ def run(
     *paths: Path,
     mode: Mode = Mode.APPEND,
     rejects: RejectOptions = RejectOptions(),  # noqa: B008  # frozen
+    merge: MergeOptions = MergeOptions(),  # noqa: B008  # frozen
     **settings: Any,
 ) -> LoadResult:
-    options = LoadOptions(tuple(map(str, paths)), table="t", mode=mode, rejects=rejects, run=RunOptions(**settings))
+    options = LoadOptions(
+        tuple(map(str, paths)), table="t", mode=mode, rejects=rejects, merge=merge, run=RunOptions(**settings)
+    )
     with open_database(ConnectionOptions(url=url)) as database:
         return run_load(database, options, Silent())
 
@@ -213,6 +218,18 @@ def test_two_at_once_in_chunks(table: Connection, database_url: str, tmp_path: P
     [
         ({"mode": Mode.SYNC, "commit_every": 1}, "not_divisible"),
         ({"mode": Mode.REPLACE, "jobs": 2, "commit_every": 1}, "not_divisible"),
+        (
+            {"mode": Mode.UPSERT, "merge": MergeOptions(on_duplicate=OnDuplicate.FIRST), "commit_every": 1},
+            "not_divisible",
+        ),
+        (
+            {"mode": Mode.UPSERT, "merge": MergeOptions(on_duplicate=OnDuplicate.ERROR), "commit_every": 1},
+            "not_divisible",
+        ),
+        (
+            {"mode": Mode.IGNORE, "merge": MergeOptions(on_duplicate=OnDuplicate.ERROR), "commit_every": 1},
+            "not_divisible",
+        ),
     ],
 )
 def test_what_cannot_go_in_chunks(
@@ -492,3 +509,20 @@ def test_a_worker_that_is_lost(table: Connection, database_url: str, tmp_path: P
     assert (failed.result.attempts, failed.error.exit_code) == (2, 3)
     assert isinstance(failed.error, HarborctlError)
     assert in_table(table)[0] == 0
+
+
+def test_what_workers_log_is_told_as_the_rest_is(table: Connection, database_url: str, tmp_path: Path) -> None:
+    path = feed(tmp_path, range(20))
+    for option, told in ((("--log-format", "json"), True), (("--quiet",), False)):
+        table.execute("TRUNCATE t")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "harborctl", "load", path, "-t", "t", "--jobs", "2", "--again",
+                "--writer", "values", "--log-slow", "0", "--url", database_url, *option,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )  # fmt: skip
+        messages = [json.loads(text)["message"] for text in done.stderr.splitlines()]
+        assert any(text.startswith("slow statement") and "INSERT INTO public.t " in text for text in messages) is told

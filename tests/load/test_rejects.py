@@ -281,6 +281,21 @@ def test_rows_that_refer_to_rows_further_down(
     assert database.execute("SELECT array_agg(id ORDER BY id) FROM staff").fetchone() == (good,)
 
 
+def test_several_files_that_break_a_constraint_and_hold_unreadable_values(
+    database: Database, engine: sqlalchemy.Engine, tmp_path: Path, writer: str
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, price integer CHECK (price >= 0))")
+    bad = {10: "-1", 20: "-1", 30: "-1", 40: "-1", 50: "x", 60: "99999999999"}
+    paths = [tmp_path / f"{name}.csv" for name in "abc"]
+    for number, path in enumerate(paths):
+        lines = (f"{number * 100 + n},{bad.get(n, '1')}\n" for n in range(100))
+        path.write_text("id,price\n" + "".join(lines))
+    result = load(engine, *paths, table="t", writer=writer)
+    assert (result.inserted, result.rejected) == (282, 18)
+    found = [(row["id"], row["price"]) for row in rejected(tmp_path / "t.rejects.csv")]
+    assert found == [(str(100 * file + n), price) for file in range(3) for n, price in bad.items()]
+
+
 # -- limits, checks, and where the file goes
 
 

@@ -6,10 +6,13 @@ of them only. A worker process that loses this one rolls back and ends.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sqlalchemy import BigInteger, func, select, text
@@ -208,7 +211,10 @@ class WorkerLane:
     def _ask(self, what: object) -> object:
         try:
             self._pipe.send(what)
-            answer = self._pipe.recv()
+            while isinstance(answer := self._pipe.recv(), logging.LogRecord):
+                logger = logging.getLogger(answer.name)
+                if logger.isEnabledFor(answer.levelno):
+                    logger.handle(answer)
         except (EOFError, OSError) as error:
             raise ConnectionFailed("a worker process has ended unexpectedly", code="worker_lost") from error
         if isinstance(answer, BaseException):
@@ -222,10 +228,23 @@ class WorkerLane:
         self._process.join()
 
 
+class _ToDriver(QueueHandler):
+    """Hands log records to the process that drives this one: it knows which ones are told, and how."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__(SimpleQueue())
+        self._pipe = pipe
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """See `QueueHandler`."""
+        self._pipe.send(record)
+
+
 def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
     """The worker process: answers each piece with its chunk, the question for rejects with what it has put aside, and a
     check, or a list of chunks to commit, with None once that is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that drives us decides
+    logging.basicConfig(handlers=[_ToDriver(pipe)], format="%(message)s")
     with open_database(connection, migrate_embedded=False) as database:
         lane = LocalLane(database, job)
         while True:

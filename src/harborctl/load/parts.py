@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harborctl.errors import UsageError
-from harborctl.model import Mode
+from harborctl.model import Mode, OnDuplicate
 from harborctl.sources.files import STDIN
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def check_parts(options: LoadOptions) -> None:
             "--commit-every commits before all rows are read, which --expect-rows is to count",
             code="not_divisible",
             hint="Leave one of them out. --jobs without --commit-every counts before it commits.",
+        )
+    # Of rows with one key in different chunks the later one meets the earlier as a row of the table.
+    like_chunks = {OnDuplicate.LAST} | ({OnDuplicate.FIRST} if options.mode is Mode.IGNORE else set())
+    if options.run.commit_every and options.merge.on_duplicate not in like_chunks:
+        raise UsageError(
+            f"--on-duplicate {options.merge.on_duplicate} is about the whole load, and --commit-every sees one chunk",
+            code="not_divisible",
+            hint="Leave one of them out.",
         )
     if not options.ledger:
         raise UsageError(f"{option} needs the ledger, which knows the parts that are in", hint="Leave out --no-ledger.")

@@ -109,6 +109,11 @@ class Probes:
         Raises:
             Refusal: a row cannot even be put into the temporary table.
         """
+        # The table of a refusal goes with the savepoint: the probes of the next source count from 1 again.
+        with self._connection.begin_nested():
+            return self._looked_for(slices)
+
+    def _looked_for(self, slices: Sequence[Slice]) -> list[Violation]:
         table = self._filled(slices)
         found: dict[int, Violation] = {}
         rows = sum(piece.rows for piece in slices)
