@@ -112,10 +112,9 @@ def test_the_limit_is_for_the_whole_load(table: Connection, database_url: str, t
     assert file.read_text(errors="replace").count("_harborctl_") == 7
     assert len(file.read_bytes().split(b"t.csv,")) == 1 + 4
 
-    # Of another content than this load would write now: somebody may still want it.
     more = refusal(database_url, path, rejects=rejecting(file), commit_every=1000)
-    assert more.error.code == "reject_file_exists"
-    assert in_table(table)[0] == ROWS - 6
+    assert more.error.code == "reject_file_exists"  # somebody may still want it
+    assert in_table(table)[0] == 4000 - 3
     done = run(database_url, path, rejects=rejecting(file, force=True), commit_every=1000)
     assert (done.status, done.rejected, done.rows_read) == ("loaded_with_rejects", 6, ROWS)
     assert ledger(table) == [("loaded_with_rejects", ROWS, 9, ROWS)]
@@ -124,11 +123,32 @@ def test_the_limit_is_for_the_whole_load(table: Connection, database_url: str, t
 
 def test_a_load_that_was_ended_behind_its_reject_file(table: Connection, database_url: str, tmp_path: Path) -> None:
     path, file = csv_feed(tmp_path), tmp_path / "rejects.csv"
-    refusal(database_url, path, rejects=rejecting(file, limit=Limit(rows=5)), commit_every=1000)
-    before = file.read_bytes()
+    table.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not now''; END';"
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON harborctl.loads FOR EACH ROW"
+        " WHEN (NEW.status LIKE 'loaded%') EXECUTE FUNCTION refuse()"
+    )
+    refusal(database_url, path, rejects=rejecting(file), commit_every=1000)
+    assert in_table(table)[0] == ROWS - 6
+    assert not file.exists()  # a kill in that moment would leave it there, as it is
+    table.execute("DROP TRIGGER refuse ON harborctl.loads")
+    file.write_text("another")
+    again = refusal(database_url, path, rejects=rejecting(file), commit_every=1000)
+    assert (again.error.code, file.read_text()) == ("reject_file_exists", "another")
+    file.unlink()
     done = run(database_url, path, rejects=rejecting(file), commit_every=1000)
-    assert (done.status, done.rejected) == ("loaded_with_rejects", 6)
-    assert file.read_bytes() == before
+    assert (done.status, done.rejected, file.exists()) == ("loaded_with_rejects", 6, True)
+
+
+def test_a_reject_file_that_the_killed_run_has_written(table: Connection, database_url: str, tmp_path: Path) -> None:
+    path, file = csv_feed(tmp_path), tmp_path / "rejects.csv"
+    assert run(database_url, path, rejects=rejecting(file), commit_every=1000).rejected == 6
+    table.execute("TRUNCATE t; TRUNCATE harborctl.loads CASCADE; ALTER TABLE harborctl.loads ADD CHECK (seconds < 0)")
+    refusal(database_url, path, rejects=rejecting(tmp_path / "other.csv"), commit_every=1000)
+    table.execute("ALTER TABLE harborctl.loads DROP CONSTRAINT loads_seconds_check")
+    before = file.stat().st_mtime_ns
+    done = run(database_url, path, rejects=rejecting(file), commit_every=1000)
+    assert (done.status, done.rejected, file.stat().st_mtime_ns) == ("loaded_with_rejects", 6, before)
 
 
 def test_several_processes_commit_nothing_over_the_limit(table: Connection, database_url: str, tmp_path: Path) -> None:

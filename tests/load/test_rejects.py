@@ -408,7 +408,8 @@ def test_a_reject_file_that_cannot_be_written(
     full = failure(invoke(*arguments, small_disk / "r.csv"), 1)
     assert (full["code"], "No space left" in full["message"]) == ("cannot_write", True)
     assert os.listdir(small_disk) == []  # noqa: PTH208
-    assert failure(invoke(*arguments, "nowhere/r.csv"), 2)["code"] == "bad_output"
+    for nowhere in ("nowhere/r.csv", "-", "", "/dev/null"):
+        assert failure(invoke(*arguments, nowhere, "--force"), 2)["code"] == "bad_output"
     assert count(database) == 0
 
 

@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, cast, func, select, text
@@ -191,11 +192,13 @@ class ChunkedLoad(Attempt):
         run = self.options.run
         self.start_progress()
         pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
+        first = next(pieces, None)
+        pieces = chain([first] if first else [], pieces)
         with self._books.begin():
             first_number = next_number(self._books, self.load_id)
         if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
             self.ending = Ending(self.options, self.sources, KeptRejects(0, list, list))
-            self.ending.prepare(self.plans, resumed=bool(self.done))
+            self.ending.prepare(self.plans, complete=first is None)
         with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
             stack.callback(setattr, self, "_ended", True)
             digests = hashing.submit(self._digests, job)

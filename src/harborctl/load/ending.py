@@ -48,8 +48,8 @@ class Ending:
         """How many rows so far."""
         return len(self.rejects)
 
-    def prepare(self, plans: list[Plan], *, resumed: bool = False) -> None:
-        """Settle where rejects would go; a load that is `resumed` may have been ended when they were there already.
+    def prepare(self, plans: list[Plan], *, complete: bool = False) -> None:
+        """Settle where rejects would go; of a load that is `complete` they may be there already.
 
         Raises:
             UsageError: they cannot go there.
@@ -63,7 +63,7 @@ class Ending:
             plans,
             names,
             _stem(self._sources, plans[0]),
-            resumed=resumed,
+            complete=complete,
         )
 
     def settle(self, rows_read: int, *, dry_run: bool) -> None:

@@ -23,6 +23,7 @@ from harborctl.load.rejects import Malformation
 from harborctl.load.typed_rejects import AsParquet, AsValues
 from harborctl.model import RejectFormat, RejectReason, SourceFormat
 from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS
+from harborctl.sources.files import STDIN
 from harborctl.sources.json_lines import without_reject_fields
 from harborctl.sources.transcode import encoded
 
@@ -63,12 +64,12 @@ class RejectFile:
         plans: of each source.
         names: of each source the columns, as they are called when rows go by name.
         stem: what the file is called after, where no name was given.
-        resumed: a file that is there already may be that of this load.
+        complete: all rows are in, so that a file which is there already may be this one.
     """
 
     def __init__(
         self, options: RejectOptions, dialect: CsvDialect, sources: Sequence[Source], plans: Sequence[Plan],
-        names: Sequence[tuple[str, ...]], stem: str, *, resumed: bool,
+        names: Sequence[tuple[str, ...]], stem: str, *, complete: bool,
     ) -> None:  # fmt: skip
         self._sources = sources
         self._plans = plans
@@ -82,18 +83,19 @@ class RejectFile:
         self._force = options.force
         self._is_there = False
         self.reasons: dict[tuple[str, str | None], RejectReason] = {}
-        if self.path.exists() and not (options.force or resumed):
+        if any(self.path.resolve() == Path(source.name).resolve() for source in sources):
+            raise UsageError(
+                f"{self.path} is a source: its rejects cannot go there", hint="Name another with --reject-file."
+            )
+        is_other = self.path.exists() and not self.path.is_file()
+        if is_other or not self.path.parent.is_dir() or options.file == STDIN:
+            raise UsageError(f"{self.path} cannot be a reject file", code="bad_output", hint="Name a file in a folder.")
+        if self.path.exists() and not (options.force or complete):
             raise UsageError(
                 f"the reject file {self.path} is there already",
                 code="reject_file_exists",
                 hint="Load or remove it first, name another with --reject-file, or overwrite it with --force.",
             )
-        if any(self.path.resolve() == Path(source.name).resolve() for source in sources):
-            raise UsageError(
-                f"{self.path} is a source: its rejects cannot go there", hint="Name another with --reject-file."
-            )
-        if self.path.is_dir() or not self.path.parent.is_dir():
-            raise UsageError(f"{self.path} cannot be a reject file", code="bad_output", hint="Name a file in a folder.")
 
     def write(self, rejects: Iterable[Rejected], *, raw: bool) -> None:
         """Write all of them. `raw`: some are malformed. The file has its name afterwards.
