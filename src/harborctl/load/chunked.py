@@ -180,10 +180,7 @@ class ChunkedLoad(Attempt):
             self.load_id, self.done = load_id or self.load_id, done
             ledger.begin(books, self.options, self.load_id, target, self.started_at, mark)
         if self.done:
-            rows = sum(chunk.rows for chunk in self.done)
-            logger.warning(
-                "going on with load %s: %s rows in %d chunks are in", self.load_id, f"{rows:,}", len(self.done)
-            )
+            logger.warning("going on with load %s: %s are in", self.load_id, self._what_is_in())
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
         options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
         return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
@@ -407,16 +404,16 @@ class ChunkedLoad(Attempt):
             ledger.record(books, self.options, result, self.target, self.started_at)
         return result
 
+    def _what_is_in(self) -> str:
+        """For people."""
+        count = len(self.done)
+        return f"{sum(chunk.rows for chunk in self.done):,} rows in {count} chunk{'s' * (count > 1)}"
+
     def failed(self, error: HarborctlError) -> LoadResult:
         """As of any load; and what is in stays in."""
         if self.done:
-            rows = sum(chunk.rows for chunk in self.done)
-            error.hint = " ".join(
-                filter(
-                    None,
-                    [error.hint, f"{rows:,} rows in {len(self.done)} chunks are committed: a rerun goes on there."],
-                )
-            )
+            goes_on = f"{self._what_is_in()} are committed: a rerun goes on there."
+            error.hint = f"{error.hint} {goes_on}" if error.hint else goes_on
             error.message = error.message.removesuffix("; nothing was committed")
             error.hint = error.hint.replace("Nothing was committed. ", "")
         return Attempt.failed(self, error)
