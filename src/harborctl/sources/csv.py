@@ -326,7 +326,11 @@ class CsvSource:
         self, text: bytes, columns: Sequence[int], direct: Mapping[int, pa.DataType]
     ) -> pa.RecordBatch | None:
         """The block with the `direct` columns converted. Where bad rows are put aside, one bad date must not send its
-        block, and those after it, the slow way: then without the column that Arrow names, else without any."""
+        block, and those after it, the slow way: then without the column that Arrow names, else without any.
+
+        A column with a bad value is likely to have more of them. It is read as text from there on, which costs less than
+        to read a block twice.
+        """
         fewer = direct
         while True:
             try:
@@ -337,6 +341,7 @@ class CsvSource:
                 named = _NAMED_COLUMN.search(str(error))
                 bad = int(named[1]) if named and fewer is direct else None
                 fewer = {n: arrow for n, arrow in direct.items() if n != bad} if bad in direct else {}
+                self._direct = {n: arrow for n, arrow in self._direct.items() if n != bad}
 
     def _safely_direct(self, text: bytes) -> Mapping[int, pa.DataType]:
         """The columns that Arrow may read as numbers and dates at once, where it takes no more than PostgreSQL does.
