@@ -328,7 +328,7 @@ class CsvSource:
         """The block with the `direct` columns converted. Where bad rows are put aside, one bad date must not send its
         block, and those after it, the slow way: then without the column that Arrow names, else without any.
 
-        A column with a bad value is likely to have more of them. It is read as text from there on, which costs less than
+        A column with a bad value is likely to have more of them. It is read as text from there on: that costs less than
         to read a block twice.
         """
         fewer = direct
