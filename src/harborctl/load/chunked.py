@@ -60,33 +60,32 @@ POLL = 0.1
 WATCH = 1.0
 
 # All of a load's writers, and nobody else, share its lock, which `pg_locks` shows in two halves.
-_END_WRITERS = text("""
-    SELECT pg_terminate_backend(pid) FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND classid::bigint << 32 | objid::bigint = :key
-""")
-
-# Lanes that wait for the end of another's transaction.
-_WAITING_WRITERS = text("""
+_WRITERS = """
     WITH writers AS (
         SELECT pid FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND classid::bigint << 32 | objid::bigint = :key
     )
+"""
+_END_WRITERS = text(_WRITERS + "SELECT pg_terminate_backend(pid) FROM writers")  # noqa: S608  # of constants
+
+# Lanes that wait for the end of another's transaction.
+_WAITING_WRITERS = text(
+    _WRITERS  # noqa: S608  # likewise
+    + """
     SELECT EXISTS (
         SELECT FROM pg_locks AS waiting JOIN writers USING (pid)
         WHERE waiting.locktype = 'transactionid' AND NOT waiting.granted
           AND EXISTS (SELECT FROM writers AS others WHERE others.pid = ANY (pg_blocking_pids(waiting.pid)))
     )
-""")
-
-logger = logging.getLogger("harborctl")
-
+"""
+)
 
 DEADLOCK = "40P01"
 SAME_KEY = "rows in different parts of the source have the same key"
+
+logger = logging.getLogger("harborctl")
 
 
 class LanesMeet(Exception):
@@ -343,7 +342,7 @@ class ChunkedLoad(Attempt):
                     if self._holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
                         raise LanesMeet(SAME_KEY)
                 self._raise_first()
-            except BaseException:
+            except BaseException:  # Ctrl-C, too
                 self._ended = True
                 for lane in lanes:
                     lane.close()

@@ -17,8 +17,6 @@ from harborctl.sources.batch import REJECT_COLUMNS
 from harborctl.sources.files import COMPRESSIONS
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harborctl.load.kept_rejects import KeptRejects
     from harborctl.load.plan import Plan
     from harborctl.load.rejects import Rejects
@@ -40,7 +38,7 @@ class Ending:
     def __enter__(self) -> Ending:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip  # noqa: E501
+    def __exit__(self, *_: object) -> None:
         self.rejects.close()
 
     @property

@@ -46,7 +46,7 @@ class _Typed:
     def begin(self, out: IO[bytes]) -> None:
         raise NotImplementedError
 
-    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002
+    def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002  # as `Form` has it
         if isinstance(rejected.original, Malformation) or rejected.original.row is None:
             raise AssertionError("a file of typed values has no malformed records")
         if rejected.source != self._source or len(self._rows) == PIECE_ROWS:
