@@ -14,6 +14,7 @@ help:
 	@echo 'make test    set everything up, lint, and run all tests'
 	@echo 'make coverage run the tests and tell which lines none of them runs'
 	@echo 'make format  format the code'
+	@echo 'make bench   measure loads and reports against psql \copy; takes an hour'
 	@echo 'make clean   remove what the other targets made'
 
 # One stamp for each set of packages: a second `make` finds it done.
@@ -44,6 +45,10 @@ coverage: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# ARGUMENTS='--scale 0.1 --runs 1 --only lineitem' for a short one; `--help` tells all.
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/bench.py $(ARGUMENTS)
 
 clean:
 	-$(BIN)/harborctl db destroy --yes

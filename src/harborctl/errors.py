@@ -21,6 +21,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from harborctl.plain_text import masked
+
 if TYPE_CHECKING:
     from harborctl.model import Location
 
@@ -38,7 +40,7 @@ class ExitCode(IntEnum):
 
 
 class HarborctlError(Exception):
-    """A failure that has one clear message.
+    """A failure that has one clear message. A password that got into message or hint is not kept.
 
     Args:
         message: what is wrong, one sentence without a full stop at the end.
@@ -65,10 +67,10 @@ class HarborctlError(Exception):
         column: str | None = None,
         value: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = masked(message)
+        super().__init__(self.message)
         self.code = code or self.default_code
-        self.hint = hint
+        self.hint = masked(hint) if hint else hint
         self.location = location
         self.column = column
         self.value = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from harborctl.cli.invocation import Summarized, stderr_console
 from harborctl.cli.log_lines import json_line, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import ErrorInfo, Status
+from harborctl.plain_text import as_json, masked, said, said_in_lines
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -86,16 +86,16 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_summary: bool = False) -> int:
     console = stderr_console()
     if wants_json(arguments):
-        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
+        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
         fields = asdict(info)
         line = json_line("error", fields.pop("message"), **fields)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     else:
         _print_error(console, error, arguments, cause)
     if "--json" in arguments and not has_summary:
-        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", repr(error))
+        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
         with contextlib.suppress(BrokenPipeError):
-            typer.echo(json.dumps({"status": Status.FAILED, "error": asdict(info)}, ensure_ascii=False))
+            typer.echo(as_json({"status": Status.FAILED, "error": asdict(info)}))
     return exit_code_of(error)
 
 
@@ -103,14 +103,16 @@ def _print_error(console: Console, error: Exception, arguments: list[str], cause
     if not isinstance(error, HarborctlError) or "--verbose" in arguments or "-v" in arguments:
         import traceback
 
-        console.print("".join(traceback.format_exception(cause)), markup=False, highlight=False, soft_wrap=True, end="")
+        console.print(said_in_lines("".join(traceback.format_exception(cause))), soft_wrap=True)
     if isinstance(error, HarborctlError):
         also = [f"also: {describe(other)}" for other in error.further]
-        lines = [f"error: {describe(error)}", *also, *([f"hint: {error.hint}"] if error.hint else [])]
+        lines, hint = [f"error: {describe(error)}", *also], error.hint
     else:
-        lines = [f"error: {error!r}", "hint: This is a bug in harborctl; please report it with the lines above."]
+        lines, hint = [f"error: {error!r}"], "This is a bug in harborctl; please report it with the lines above."
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(said(line), soft_wrap=True)
+    if hint:
+        console.print(said_in_lines(f"hint: {hint}"), soft_wrap=True)
 
 
 def describe(error: HarborctlError) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harborctl.plain_text import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -31,7 +33,7 @@ def _line(change: Change) -> Text:
     from rich.text import Text
 
     line = Text(f"{change.kind:8}  ", style=STYLES[change.kind])
-    line.append(", ".join(f"{name}={_shown(value)}" for name, value in change.key.items()), style="bold")
+    line.append(", ".join(f"{visible(name)}={_shown(value)}" for name, value in change.key.items()), style="bold")
     if change.key and change.columns:
         line.append(": ")
     for number, part in enumerate(_parts(change.kind, change.columns.items())):
@@ -45,12 +47,11 @@ def _parts(kind: str, columns: Iterable[tuple[str, Difference]]) -> Iterable[Tex
 
     for name, field in columns:
         if kind == "updated":
-            yield Text.assemble(
-                (f"{name} ", "default"), (_shown(field.old), "red"), (" → ", "default"), (_shown(field.new), "green")
-            )
+            old, new = (_shown(field.old), "red"), (_shown(field.new), "green")
+            yield Text.assemble((f"{visible(name)} ", "default"), old, (" → ", "default"), new)
         else:
             value = field.new if kind == "inserted" else field.old
-            yield Text(f"{name}={_shown(value)}")
+            yield Text(f"{visible(name)}={_shown(value)}")
 
 
 def _shown(value: str | None) -> str:

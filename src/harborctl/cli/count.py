@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harborctl.cli.invocation import Invocation, command
+from harborctl.plain_text import as_json, visible
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,7 +70,7 @@ def count(
     if counts.unreadable:
         invocation.note(f"warning: left out, for want of the right to read: {', '.join(counts.unreadable)}")
     if invocation.json:
-        write_text(json.dumps([_document(counted) for counted in counts.tables], ensure_ascii=False, indent=2) + "\n")
+        write_text(as_json([_document(counted) for counted in counts.tables], indent=2) + "\n")
     else:
         write_text(_table(invocation, counts.tables))
 
@@ -86,17 +86,16 @@ def _progress(invocation: Invocation, *, exact: bool) -> Iterator[Callable[[Coun
     if invocation.quiet or not exact or not invocation.err.is_terminal:
         yield None
         return
-    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=invocation.err, transient=True) as bar:
         task = bar.add_task("count", total=None)
 
         def on_table(next_one: Counting) -> None:
             place = f", {next_one.done + 1} of {next_one.tables}" if next_one.tables > 1 else ""
             rows = f": about {next_one.expected:,} rows" if next_one.expected is not None else ""
-            bar.update(task, description=escape(f"counting {next_one.table}{place}{rows}"))
+            bar.update(task, description=visible(f"counting {next_one.table}{place}{rows}"))
 
         yield on_table
 
@@ -129,7 +128,7 @@ def _table(invocation: Invocation, counts: list[TableCount]) -> str:
     drawing.add_column("statistics", overflow="fold")
     now = datetime.now().astimezone()
     for counted in counts:
-        drawing.add_row(Text(counted.table), f"{counted.rows:,}", _method(counted), _staleness(counted, now))
+        drawing.add_row(Text(visible(counted.table)), f"{counted.rows:,}", _method(counted), _staleness(counted, now))
     console = invocation.out
     return rendered(drawing, color=console.is_terminal, width=console.width if console.is_terminal else None)
 

@@ -128,7 +128,7 @@ def _server(invocation: Invocation) -> Server:
 
 def _confirmed(invocation: Invocation, question: str) -> bool:
     # Not typer.confirm(): it writes to stdout too.
-    invocation.err.print(f"{question} [y/N] ", end="", markup=False, highlight=False, soft_wrap=True)
+    invocation.err.print(f"{question} [y/N] ", end="", soft_wrap=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.errors import ConnectionFailed, ExitCode
+from harborctl.plain_text import as_json
 
 if TYPE_CHECKING:
     from harborctl.db.health import Check
@@ -61,7 +61,7 @@ def doctor(invocation: Invocation) -> None:
     worst = max((check.state for check in checks), key=list(State).index)
     if invocation.json:
         document: dict[str, Any] = {"status": worst, "database": url, "checks": [asdict(check) for check in checks]}
-        invocation.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        invocation.write(as_json(document, indent=2) + "\n")
     if failure:
         raise Summarized(failure)
     if worst is State.FAIL:
@@ -78,5 +78,5 @@ def _print(invocation: Invocation, check: Check) -> None:
     if check.hint:
         line.append(f"\n      → {plain(check.hint)}", style="dim")
     with invocation.out.capture() as captured:
-        invocation.out.print(line, highlight=False, soft_wrap=True)
+        invocation.out.print(line, soft_wrap=True)
     invocation.write(captured.get())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import UsageError
+from harborctl.plain_text import as_json, visible
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -62,7 +62,7 @@ def history(
             return
         loads = past_loads(database.engine, table=table, status=status, since=begin, limit=limit)
     if invocation.json:
-        invocation.write(json.dumps(loads, default=str, ensure_ascii=False) + "\n")
+        invocation.write(as_json(loads, default=str) + "\n")
     else:
         _print_list(invocation, loads)
 
@@ -78,22 +78,15 @@ def _since(given: str) -> datetime:
 
 def _print_list(invocation: Invocation, loads: list[dict[str, Any]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("load", "started", "table", "mode", "status", "read", "inserted", "updated", "rejected", "s", "error")
     for load in loads:
         counts = [f"{load[name]:,}" for name in ("rows_read", "inserted", "updated", "rejected")]
         seconds = "" if load["seconds"] is None else f"{load['seconds']:.1f}"
         started = f"{load['started_at'].astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            load["load_id"][:8],
-            started,
-            load["table"],
-            load["mode"],
-            load["status"],
-            *counts,
-            seconds,
-            load["error"] or "",
-        )
+        cells = [load["load_id"][:8], started, load["table"], load["mode"], load["status"], *counts, seconds]
+        table.add_row(*(Text(visible(cell)) for cell in (*cells, load["error"] or "")))
     if not invocation.out.is_terminal:
         invocation.out.width = WIDE  # whoever filters wants a load in one line
     with invocation.out.capture() as rendered:
@@ -103,12 +96,12 @@ def _print_list(invocation: Invocation, loads: list[dict[str, Any]]) -> None:
 
 def _print_one(invocation: Invocation, load: dict[str, Any]) -> None:
     if invocation.json:
-        invocation.write(json.dumps(load, ensure_ascii=False) + "\n")
+        invocation.write(as_json(load) + "\n")
         return
     lines = []
     for name, value in load.items():
         if isinstance(value, list):
-            lines += [f"{name}:", *(f"  {json.dumps(item, ensure_ascii=False)}" for item in value)] if value else []
+            lines += [f"{name}:", *(f"  {as_json(item)}" for item in value)] if value else []
         elif value not in (None, {}, 0):
-            lines.append(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+            lines.append(f"{name}: {visible(value) if isinstance(value, str) else as_json(value)}")
     invocation.write("\n".join(lines) + "\n")

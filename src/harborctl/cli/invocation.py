@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,18 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from rich.console import Console
 
-from harborctl.cli.log_lines import JsonFormatter, LogFormat, json_line
-from harborctl.errors import HarborctlError
+from harborctl.cli.log_lines import JsonFormatter, LogFormat, TextFormatter, json_line
+from harborctl.errors import HarborctlError, UsageError
 from harborctl.model import ConnectionOptions
+from harborctl.plain_text import said
 
 COMMON = "Options of every command"
+
+# Also as a path has it, which keeps one slash of two.
+DATABASE_URL = re.compile(r"\s*postgres(ql)?(\+\w+)?:/", re.IGNORECASE)
+
+# Characters in a line that nobody watches.
+UNFOLDED = 10_000
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=COMMON)]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=COMMON)]
@@ -100,8 +108,8 @@ class Invocation:
             self._say("info", message, **fields)
 
     def _say(self, level: str, message: str, **fields: object) -> None:
-        text = json_line(level, message, **fields) if self.log_format is LogFormat.JSON else message
-        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+        text = json_line(level, message, **fields) if self.log_format is LogFormat.JSON else said(message)
+        self.err.print(text, soft_wrap=True)
 
 
 class Summarized(Exception):
@@ -126,6 +134,8 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
 
         @wraps(function)
         def wrapper(**arguments: Any) -> None:
+            for given in ("connection", *(parameter.name for parameter in own)):
+                _refuse_url(arguments[given], given)
             invocation = _invocation(**{key: arguments.pop(key) for key in common_names})
             function(invocation, **arguments)
 
@@ -137,6 +147,17 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
         return function
 
     return register
+
+
+def _refuse_url(given: object, name: str) -> None:
+    """An URL in a wrong place holds a password as often as not, and what it is taken for is shown and written down."""
+    for value in given if isinstance(given, list) else [given]:
+        if isinstance(value, (str, Path)) and DATABASE_URL.match(str(value)):
+            raise UsageError(
+                f"an URL of a database stands where {name.replace('_', ' ')} belong{'' if name.endswith('s') else 's'}",
+                code="misplaced_url",
+                hint="Write --url before it.",
+            )
 
 
 def _invocation(
@@ -154,7 +175,7 @@ def _invocation(
 ) -> Invocation:
     # Slow statements are told by the library's logger; here is where they become lines on stderr.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else TextFormatter())
     logging.basicConfig(handlers=[handler])
     logging.getLogger("harborctl").setLevel(logging.ERROR if quiet else logging.WARNING)
     # The driver logs what goes wrong while it cleans up after an error; the error itself says it all.
@@ -168,7 +189,7 @@ def _invocation(
             lock_timeout=lock_timeout,
             log_slow=log_slow,
         ),
-        out=Console(file=sys.stdout),
+        out=console(file=sys.stdout),
         err=stderr_console(),
         json=json,
         quiet=quiet,
@@ -179,7 +200,13 @@ def _invocation(
 
 def stderr_console() -> Console:
     """A console on stderr. Lines are not folded when nobody watches: a log's line is one line."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = int(os.environ.get("COLUMNS", "10000"))
-    return console
+    err = console(stderr=True)
+    columns = os.environ.get("COLUMNS", "")
+    if not err.is_terminal:
+        err.width = (int(columns) if columns.isdecimal() else 0) or UNFOLDED
+    return err
+
+
+def console(**settings: Any) -> Console:
+    """Rich's console as all our text has it: brackets and colons of data are no markup, no emoji, and no numbers."""
+    return Console(markup=False, emoji=False, highlight=False, **settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +33,7 @@ from harborctl.model import (
     Status,
     WriterName,
 )
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -452,7 +452,7 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:
     """The summary as one JSON document on stdout."""
-    invocation.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+    invocation.write(as_json(asdict(result)) + "\n")
 
 
 def print_summary(invocation: Invocation, result: LoadResult) -> None:
@@ -460,15 +460,16 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
     from rich.table import Table
 
     if result.status is Status.LOCKED:
-        invocation.write(f"{result.table}: skipped, its lock is held, in {result.database}\n")
+        invocation.write(said(f"{result.table}: skipped, its lock is held, in {result.database}") + "\n")
         return
     if earlier := result.earlier:
         place = f" on {earlier.host}" if earlier.host else ""
         rejected = f", which rejected {earlier.rejected:,} rows" if earlier.rejected else ""
-        invocation.write(
+        text = (
             f"{result.table}: already loaded at {earlier.finished_at} by load {earlier.load_id}"
-            f" ({earlier.user}{place}){rejected}, into {result.database}; --again loads it once more\n"
+            f" ({earlier.user}{place}){rejected}, into {result.database}; --again loads it once more"
         )
+        invocation.write(said(text) + "\n")
         return
     sources = ", ".join(file.path for file in result.files)
     table = Table()
@@ -482,7 +483,8 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
     with invocation.out.capture() as rendered:
         invocation.out.print(table)
     speed = f"{result.seconds:.1f} s, {result.rows_per_second:,} rows/s by {result.writer}"
-    invocation.write(f"{result.table} ← {sources}\n{rendered.get()}{speed}, into {result.database}\n")
+    head, foot = said(f"{result.table} ← {sources}"), said(f"{speed}, into {result.database}")
+    invocation.write(f"{head}\n{rendered.get()}{foot}\n")
 
 
 def print_reasons(invocation: Invocation, result: LoadResult) -> None:
@@ -497,7 +499,7 @@ def print_reasons(invocation: Invocation, result: LoadResult) -> None:
         lines.append(f"  {reason.count:>{width},} x {reason.code}{column} {reason.message} (first: {place})")
     if result.reject_file:
         lines.append(f"The rejected rows are in {result.reject_file}.")
-    invocation.write("\n".join(lines) + "\n")
+    invocation.write("".join(said(line) + "\n" for line in lines))
 
 
 def _names(given: Sequence[str] | None) -> tuple[str, ...]:

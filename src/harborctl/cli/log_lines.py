@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from harborctl.plain_text import as_json, masked, said
 
 
 class LogFormat(StrEnum):
@@ -19,8 +20,16 @@ class LogFormat(StrEnum):
 def json_line(level: str, message: str, **fields: object) -> str:
     """One line, without its end."""
     told = {name: value for name, value in fields.items() if value is not None}
-    head = {"time": datetime.now(UTC).isoformat(), "level": level, "message": message}
-    return json.dumps(head | told, ensure_ascii=False, default=str)
+    head = {"time": datetime.now(UTC).isoformat(), "level": level, "message": masked(message)}
+    return as_json(head | told, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Turns the records of the library's loggers into lines for people, one each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return said(record.getMessage())
 
 
 class JsonFormatter(logging.Formatter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -12,6 +11,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import Interrupted, UsageError
+from harborctl.plain_text import as_json, visible
 
 if TYPE_CHECKING:
     from harborctl.db.engine import Database
@@ -132,8 +132,8 @@ def _branches(database: Database) -> list[dict[str, object]]:
 
 
 def _print(invocation: Invocation, line: str) -> None:
-    invocation.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    invocation.out.print(visible(line), soft_wrap=True)
 
 
 def _print_json(document: object) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    sys.stdout.write(as_json(document) + "\n")

@@ -64,11 +64,11 @@ def load_progress(invocation: Invocation) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description:>6}"),
+        TextColumn("{task.description:>6}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TextColumn("{task.fields[rate]:,} rows/s"),
+        TextColumn("{task.fields[rows]:,} rows", markup=False),
+        TextColumn("{task.fields[rate]:,} rows/s", markup=False),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=invocation.err, transient=True) as bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.cli.outcome import MetricsOption, Outcome, PingOption, told
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, LockHeld, SourceError, UsageError
 from harborctl.model import ErrorInfo, Lock, Status
+from harborctl.plain_text import as_json, masked, said, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,9 +160,9 @@ def _check_reports(invocation: Invocation, job: Job) -> None:
 def _print_check(invocation: Invocation, job: Job) -> None:
     names = [load.name for load in job.loads]
     if invocation.json:
-        invocation.write(json.dumps({"job": job.name, "status": "valid", "loads": names}, ensure_ascii=False) + "\n")
+        invocation.write(as_json({"job": job.name, "status": "valid", "loads": names}) + "\n")
     elif not invocation.quiet:
-        invocation.write(f"job {job.name} is valid: {', '.join(names)}\n")
+        invocation.write(visible(f"job {job.name} is valid: {', '.join(names)}") + "\n")
 
 
 def _run_locked(invocation: Invocation, course: _Course, lock: Lock) -> bool:
@@ -205,7 +205,7 @@ def _run_parts(invocation: Invocation, course: _Course, database: Database) -> N
         return
     for sql in course.job.after:
         if course.goes_on:
-            _run_step(course, {"sql": sql}, lambda sql=sql: _execute(database, sql))
+            _run_step(course, {"sql": masked(sql)}, lambda sql=sql: _execute(database, sql))
     for wanted in course.job.reports:
         if course.goes_on:
             described = {"report": wanted.report, "output": str(wanted.output)}
@@ -298,21 +298,22 @@ def _print(invocation: Invocation, course: _Course, skipped: bool, seconds: floa
             "steps": course.steps,
             "error": asdict(ErrorInfo.of(course.error)) if course.error else None,
         }
-        invocation.write(json.dumps(document, ensure_ascii=False) + "\n")
+        invocation.write(as_json(document) + "\n")
     elif not invocation.quiet:
         _print_table(invocation, course, seconds)
 
 
 def _print_table(invocation: Invocation, course: _Course, seconds: float) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("load", "status", *(name for name in ("read", "inserted", "updated", "rejected")), "s")
     for load in course.loads:
         counts = [f"{load.get(name, 0):,}" for name in ("rows_read", "inserted", "updated", "rejected")]
-        table.add_row(load["name"], str(load["status"]), *counts, f"{load.get('seconds', 0):.1f}")
+        table.add_row(Text(visible(load["name"])), str(load["status"]), *counts, f"{load.get('seconds', 0):.1f}")
     if not invocation.out.is_terminal:
         invocation.out.width = WIDE  # a log's line is one line
     with invocation.out.capture() as rendered:
         invocation.out.print(table)
-    steps = "".join(f"{step['status']}: {step.get('sql') or step['output']}\n" for step in course.steps)
-    invocation.write(f"job {course.job.name}, {seconds:.1f} s\n{rendered.get()}{steps}")
+    steps = "".join(said(f"{step['status']}: {step.get('sql') or step['output']}") + "\n" for step in course.steps)
+    invocation.write(f"job {visible(course.job.name)}, {seconds:.1f} s\n{rendered.get()}{steps}")

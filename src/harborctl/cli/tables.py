@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harborctl.cli.invocation import Invocation, command
+from harborctl.plain_text import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def tables(
 
 
 def _dumped(document: object) -> str:
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    return as_json(document, indent=2) + "\n"
 
 
 def _document(table: TableDescription, estimate: TableCount | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from harborctl import __version__
 from harborctl.db.tables import files, loads
 from harborctl.model import Status
+from harborctl.plain_text import masked_all
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -126,7 +127,7 @@ def _storable(error: ErrorInfo) -> dict[str, object]:
 
 
 def _options(options: LoadOptions) -> dict[str, object]:
-    return {
+    known = {
         "sources": list(options.sources),
         "table": options.table,
         **_merge(options.merge),
@@ -137,6 +138,8 @@ def _options(options: LoadOptions) -> dict[str, object]:
         "skip_columns": sorted(options.columns.skipped),
         **_rejects(options.rejects),
     }
+    hidden: dict[str, object] = masked_all(known)
+    return hidden
 
 
 def _rejects(options: RejectOptions) -> dict[str, object]:

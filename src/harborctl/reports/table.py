@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from harborctl.plain_text import visible
 from harborctl.reports.render import is_number
 from harborctl.reports.result import Kind
 
@@ -29,9 +30,6 @@ COMPACT = box.SIMPLE_HEAD
 # Text is not folded into less than this.
 NARROWEST = 8
 GAP = 3  # a space on either side, and one for the line that is not drawn
-
-# Text from a database must not steer the terminal.
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def table(result: Result, width: int | None, *, color: bool) -> Iterator[str]:
@@ -80,8 +78,8 @@ def _folds(column: Column) -> bool:
 
 
 def plain(text: str) -> str:
-    """Text without what would steer a terminal."""
-    return text.replace("\r\n", "\n").expandtabs(8).translate(_VISIBLE)
+    """Text without what would steer a terminal. It keeps its lines."""
+    return "\n".join(map(visible, text.replace("\r\n", "\n").expandtabs(8).split("\n")))
 
 
 def _drawn(columns: Sequence[Column], rows: Sequence[Row], widths: Sequence[int], *, color: bool, header: bool) -> str:
