@@ -156,14 +156,22 @@ class ColumnOptions:
     """How a source's columns become the target's.
 
     Attributes:
-        renames: source column → target column.
+        maps: source column, target column; one may fill several.
         constants: target column → the text of its value in every row.
-        skipped: source columns to leave out.
+        skipped: source columns to leave out. These and those of `maps` go by name, or as `#3` by position.
     """
 
-    renames: dict[str, str] = field(default_factory=dict)
+    maps: tuple[tuple[str, str], ...] = ()
     constants: dict[str, str] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
+
+    @property
+    def renames(self) -> dict[str, str | list[str]]:
+        """`maps` as the ledger has always known it: most columns fill one."""
+        found: dict[str, list[str]] = {}
+        for source, target in self.maps:
+            found.setdefault(source, []).append(target)
+        return {source: targets[0] if len(targets) == 1 else targets for source, targets in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

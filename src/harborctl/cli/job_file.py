@@ -137,7 +137,9 @@ class _Report(BaseModel):
 def _listed(value: object) -> object:
     """One thing stands for a list of it; a table for a list of NAME=VALUE."""
     if isinstance(value, dict):
-        return [f"{key}={item}" for key, item in value.items()]
+        return [
+            f"{key}={item}" for key, items in value.items() for item in (items if isinstance(items, list) else [items])
+        ]
     return [value] if isinstance(value, str) else value
 
 

@@ -222,7 +222,12 @@ def load_options(
     ] = 1,
     renames: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="SRC=DST", help="Rename a column; repeatable.", rich_help_panel=COLUMNS),
+        typer.Option(
+            "--map",
+            metavar="SRC=DST",
+            help="Rename a column; repeatable. SRC may be a position, as #3.",
+            rich_help_panel=COLUMNS,
+        ),
     ] = None,
     constants: Annotated[
         list[str] | None,
@@ -230,7 +235,12 @@ def load_options(
     ] = None,
     skip_columns: Annotated[
         list[str] | None,
-        typer.Option("--skip-columns", metavar="A,B", help="Leave source columns out.", rich_help_panel=COLUMNS),
+        typer.Option(
+            "--skip-columns",
+            metavar="A,B",
+            help="Leave source columns out, by name or, as #3, by position.",
+            rich_help_panel=COLUMNS,
+        ),
     ] = None,
     delimiter: Annotated[
         str, typer.Option("--delimiter", metavar="C", help="One character, or 'tab'.", rich_help_panel=CSV)
@@ -321,8 +331,8 @@ def load_options(
             skip_lines=skip_lines,
         ),
         columns=ColumnOptions(
-            renames=_pairs("--map", renames),
-            constants=_pairs("--set", constants),
+            maps=_maps(renames, constants),
+            constants=dict(_pairs("--set", constants)),
             skipped=frozenset(_names(skip_columns)),
         ),
         writer=writer,
@@ -521,11 +531,27 @@ def _key_parts(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for part in parts for name in ((part,) if "(" in part else _names([part])))
 
 
-def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
-    pairs = {}
+def _maps(renames: Sequence[str] | None, constants: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """What `--map` says. A column that two options fill is a mistake; one that fills two is not."""
+    maps = tuple(_pairs("--map", renames))
+    given = [("--map", f"{source}={target}", target) for source, target in maps]
+    given += [("--set", f"{target}={value}", target) for target, value in _pairs("--set", constants)]
+    seen: dict[str, str] = {}
+    for option, text, target in given:
+        if target in seen:
+            raise UsageError(
+                f"column {target} would be filled twice: by {seen[target]}, and by {option} {text}",
+                hint="Take one of them away.",
+            )
+        seen[target] = f"{option} {text}"
+    return maps
+
+
+def _pairs(option: str, given: Sequence[str] | None) -> list[tuple[str, str]]:
+    pairs = []
     for text in given or ():
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"{option} {text} is not of the form NAME=VALUE")
-        pairs[name] = value
+        if not name or not equals or not (value or option == "--set"):
+            raise UsageError(f"{option} {text} is not of the form {'COL=VALUE' if option == '--set' else 'SRC=DST'}")
+        pairs.append((name, value))
     return pairs

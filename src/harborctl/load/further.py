@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.errors import BadRow, HarborctlError
 from harborctl.load.encode import CopyFormat
 from harborctl.load.inputs import Inputs
+from harborctl.load.planned_rows import planned_rows
 from harborctl.load.screen import Screen, required
 from harborctl.model import OnError
 from harborctl.sources import open_sources
@@ -59,7 +60,7 @@ class _Search:
 
     def look_through(self, source: Source, plan: Plan, inputs: Inputs) -> None:
         """Look at the rows of one source until there are enough bad ones, or time is up."""
-        batches = source.batches(plan.positions, plan.direct_types, self._malformed)
+        batches = planned_rows(source, plan, self._malformed, self._bad)
         screen = Screen(plan, self._bad, required(plan), encodes=True)
         for piece in screen.slices(batches):
             if piece.encoded and piece.encoded.format is CopyFormat.TEXT:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
+from harborctl.load.source_columns import NO_SUCH_COLUMN
 from harborctl.model import Mode
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from harborctl.db.catalog import Target, UniqueKey
     from harborctl.model import MergeOptions
 
-NO_SUCH_COLUMN = "42703"
 NO_SUCH_KEY = "42P10"
 
 # `''::text` in an expression as the server writes it, spaces taken out.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow as pa
 from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
-from harborctl.load.keys import NO_SUCH_COLUMN, MergePlan, plan_merge
+from harborctl.load.keys import MergePlan, plan_merge
+from harborctl.load.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
 from harborctl.sources.batch import REJECT_COLUMNS
 
 if TYPE_CHECKING:
@@ -39,16 +41,18 @@ class Plan:
 
     Attributes:
         merge: in the modes that go by a key, how rows meet.
+        unnamed: positions of columns that go nowhere, for want of a name, and must be empty.
     """
 
     target: Target
     mode: Mode
     columns: tuple[PlannedColumn, ...]
     merge: MergePlan | None = None
+    unnamed: tuple[int, ...] = ()
 
     @property
     def positions(self) -> list[int]:
-        """The source columns to read, in the order in which their batches are expected."""
+        """Of the columns that are read from the source, where each stands there; one may fill several."""
         return [column.position for column in self.columns if column.position is not None]
 
     @property
@@ -74,117 +78,225 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     """Settle columns and key.
 
     Raises:
-        TargetError: a column is unknown, missing, twice there or not loadable, or the mode has no key to go by.
+        TargetError: columns are unknown, missing, twice there or not loadable, or the mode has no key to go by.
         UsageError: an option names a column that neither side has.
     """
-    columns = [*_from_source(source, target, options.columns, session), *_constants(target, options.columns, session)]
-    columns.sort(key=lambda column: target.columns.index(column.target))
-    names = [column.target.name for column in columns]
-    for name in names:
-        if names.count(name) > 1:
-            raise TargetError(
-                f"column {name} would be filled twice", code="42701", hint="Leave one out with --skip-columns."
-            )
-    for column in target.columns:
-        if column.required and column.name not in (*names, options.merge.touch):
-            raise TargetError(
-                f"column {column.name} of {target.label} is required, and {source.name} has none of that name",
-                code=NOT_NULL_VIOLATION,
-                column=column.name,
-                hint=f"Name one with --map SOURCE={column.name}, or give a constant with --set {column.name}=VALUE.",
-            )
-    if all(column.position is None for column in columns):
+    own = SourceColumns(source, options.columns)
+    taken = _from_source if source.named else _by_position
+    read = taken(source, own, target, options.columns)
+    constants = [(name, _constant_column(target, name), value) for name, value in options.columns.constants.items()]
+    _refuse_twice(source, own, read.columns, {column.name for _, column, _ in constants})
+    names = {column.name for _, column in read.columns} | {column.name for _, column, _ in constants}
+    missing = [c.name for c in target.columns if c.required and c.name not in {*names, options.merge.touch}]
+    if read.unknown:
+        raise _unknown(source, own, target, read.unknown, names, missing)
+    if missing:
+        raise _missing(source, target, missing)
+    if not read.columns:
         raise TargetError(f"no column of {source.name} goes into {target.label}", code=NO_SUCH_COLUMN)
-    columns.sort(key=lambda column: (column.position is None, column.position))
-    names = [column.target.name for column in columns]
-    merge = plan_merge(target, options.mode, options.merge, names) if options.mode.by_key else None
-    return Plan(target, options.mode, tuple(columns), merge)
-
-
-def _from_source(source: Columns, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
-    names = source.schema.names
-    for option, given in (("--map", options.renames), ("--skip-columns", options.skipped)):
-        for name in given:
-            if name not in names:
-                raise UsageError(
-                    f"{option} names column {name}, which {source.name} lacks",
-                    code=NO_SUCH_COLUMN,
-                    hint=_suggestion(name, names) or f"Its columns are: {', '.join(names)}.",
-                )
-    if not source.named:
-        return _by_position(source, target, options, session)
-    planned = []
-    for position, name in enumerate(names):
-        # A header that ends in a delimiter names a last column ''; rows end in one, too, and it is always empty.
-        if name in options.skipped or (name == "" and position == len(names) - 1):
-            continue
-        if name in REJECT_COLUMNS and target.column(name) is None:
-            continue
-        column = _target_column(target, options.renames.get(name, name), source.name)
-        planned.append(_planned(column, position, source.schema.field(position).type, target, session))
-    return planned
-
-
-def _by_position(source: Columns, target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
-    loadable = [c for c in target.columns if not c.generated and c.name not in options.constants]
-    if len(source.schema) > len(loadable):
-        raise TargetError(
-            f"{source.name} has {len(source.schema)} columns, {target.label} takes {len(loadable)}",
-            code=NO_SUCH_COLUMN,
-            hint="Name the file's columns with --columns.",
-        )
-    return [
-        _planned(column, position, source.schema.field(position).type, target, session)
-        for position, column in enumerate(loadable[: len(source.schema)])
-        if source.schema.field(position).name not in options.skipped
+    columns = [
+        PlannedColumn(column, position, None, codec(source.schema.field(position).type, column, session))
+        for position, column in sorted(read.columns, key=lambda each: (each[0], target.columns.index(each[1])))
     ]
+    columns += [
+        PlannedColumn(column, None, value, codec(pa.string(), column, session))
+        for _, column, value in sorted(constants, key=lambda each: target.columns.index(each[1]))
+    ]
+    filled = [column.target.name for column in columns]
+    merge = plan_merge(target, options.mode, options.merge, filled) if options.mode.by_key else None
+    return Plan(target, options.mode, tuple(columns), merge, read.unnamed)
 
 
-def _constants(target: Target, options: ColumnOptions, session: Session) -> list[PlannedColumn]:
-    planned = []
-    for name, constant in options.constants.items():
-        column = _loadable(_target_column(target, name, "--set"), target)
-        planned.append(PlannedColumn(column, None, constant, codec(pa.string(), column, session)))
-    return planned
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What becomes of a source's columns.
+
+    Attributes:
+        columns: positions, and the columns of the target that they fill.
+        unknown: positions of columns that the target lacks.
+        unnamed: see `Plan`.
+    """
+
+    columns: list[tuple[int, TargetColumn]]
+    unknown: list[int] = field(default_factory=list)
+    unnamed: tuple[int, ...] = ()
 
 
-def _planned(
-    column: TargetColumn, position: int, source_type: pa.DataType, target: Target, session: Session
-) -> PlannedColumn:
-    return PlannedColumn(_loadable(column, target), position, None, codec(source_type, column, session))
+def _from_source(source: Columns, own: SourceColumns, target: Target, _: ColumnOptions) -> _Read:
+    found = _Read([])
+    unnamed: list[int] = []
+    named = [
+        position
+        for position, name in enumerate(own.names)
+        if name not in REJECT_COLUMNS or target.column(name) or position in own.mapped
+    ]
+    for position in named:
+        name = own.names[position]
+        if position in own.mapped:
+            found.columns.extend((position, _mapped(own, position, goal, target)) for goal in own.mapped[position])
+        elif position in own.skipped:
+            continue
+        elif not name:
+            unnamed.append(position)
+        elif column := _target_column(target, name):
+            hint = f"Leave it out with {own.skip_option([position])}."
+            found.columns.append((position, _loadable(column, target, hint)))
+        else:
+            found.unknown.append(position)
+    if [position for position in unnamed if position != named[-1]]:
+        raise _nameless(source, own, unnamed)
+    return replace(found, unnamed=tuple(unnamed))
 
 
-def _loadable(column: TargetColumn, target: Target) -> TargetColumn:
+def _by_position(source: Columns, own: SourceColumns, target: Target, options: ColumnOptions) -> _Read:
+    loadable = [c for c in target.columns if not c.generated and c.name not in options.constants]
+    found = _Read([])
+    for position in range(len(source.schema)):
+        if position in own.mapped:
+            found.columns.extend((position, _mapped(own, position, goal, target)) for goal in own.mapped[position])
+        elif position in own.skipped:
+            continue
+        elif position < len(loadable):
+            found.columns.append((position, loadable[position]))
+        else:
+            raise TargetError(
+                f"{source.name} has {len(source.schema)} columns, {target.label} takes {len(loadable)}",
+                code=NO_SUCH_COLUMN,
+                hint="Name the file's columns with --columns, or leave the ones that are too many out with "
+                f"{own.skip_option(range(len(loadable), len(source.schema)))}.",
+            )
+    return found
+
+
+def _mapped(own: SourceColumns, position: int, name: str, target: Target) -> TargetColumn:
+    column = _target_column(target, name)
+    if column is None:
+        raise _no_such_target("--map", name, target)
+    option = own.map_option(position, name)
+    return _loadable(column, target, f"Take {option} away, and leave it out with {own.skip_option([position])}.")
+
+
+def _constant_column(target: Target, name: str) -> TargetColumn:
+    column = _target_column(target, name)
+    if column is None:
+        raise _no_such_target("--set", name, target)
+    return _loadable(column, target, f"Take --set {name}=… away.")
+
+
+def _target_column(target: Target, name: str) -> TargetColumn | None:
+    """By exact name, else ignoring case and spaces around it if that is clear."""
+    if exact := target.column(name):
+        return exact
+    similar = [column for column in target.columns if column.name.lower() == name.strip().lower()]
+    return similar[0] if len(similar) == 1 else None
+
+
+def _loadable(column: TargetColumn, target: Target, hint: str) -> TargetColumn:
     if column.generated:
         raise TargetError(
             f"column {column.name} of {target.label} is generated by the database",
             code="428C9",
             column=column.name,
-            hint=f"Leave it out with --skip-columns {column.name}.",
+            hint=hint,
         )
     return column
 
 
-def _target_column(target: Target, name: str, source: str) -> TargetColumn:
-    """By exact name, else ignoring case and spaces around it if that is clear."""
-    if exact := target.column(name):
-        return exact
-    similar = [column for column in target.columns if column.name.lower() == name.strip().lower()]
-    if len(similar) == 1:
-        return similar[0]
-    names = [column.name for column in target.columns]
-    raise TargetError(
-        f"{target.label} has no column {name}, which {source} has",
+# -- what can be wrong, said so that the hint works when it is followed
+
+
+def _no_such_target(option: str, name: str, target: Target) -> UsageError:
+    names = [column.name for column in target.columns if not column.generated]
+    close = nearest(name, names)
+    return UsageError(
+        f"{option} names column {name}, which {target.label} lacks",
         code=NO_SUCH_COLUMN,
-        column=name,
-        hint=_suggestion(name, names) or f"Leave it out with --skip-columns '{name}', or --map it to another column.",
+        hint=f"Did you mean {close}?" if close else f"Its columns are: {listed(names)}.",
     )
 
 
-def _suggestion(name: str, names: Sequence[str]) -> str | None:
-    match = nearest(name, names)
-    return (
-        f"The nearest is {match}; rename with --map '{name}={match}', or leave it out with --skip-columns."
-        if match
-        else None
+def _nameless(source: Columns, own: SourceColumns, unnamed: Sequence[int]) -> TargetError:
+    places = ", ".join(f"#{position + 1}" for position in unnamed)
+    several = len(unnamed) > 1
+    return TargetError(
+        f"{source.name} has {'columns' if several else 'a column'} without a name: {places}",
+        code=NO_SUCH_COLUMN,
+        hint=f"Leave {'them' if several else 'it'} out with {own.skip_option(unnamed)}, or say with"
+        f" {own.map_option(unnamed[0], 'COLUMN')} where {places.split(',')[0]} goes.",
     )
+
+
+def _refuse_twice(
+    source: Columns, own: SourceColumns, columns: Sequence[tuple[int, TargetColumn]], constants: set[str]
+) -> None:
+    for name in dict.fromkeys(column.name for _, column in columns):
+        positions = [position for position, column in columns if column.name == name]
+        if name in constants:
+            raise TargetError(
+                f"column {name} would be filled twice: by --set, and from {source.name}",
+                code="42701",
+                hint=f"Leave the file's column out with {own.skip_option(positions)}, or take --set {name}=… away.",
+            )
+        if len(positions) > 1:
+            places = " and ".join(f"#{position + 1}" for position in positions)
+            first, *others = positions
+            raise TargetError(
+                f"column {name} would be filled twice: by the columns {places} of {source.name}",
+                code="42701",
+                hint=f"Leave out all but one: {own.skip_option(others)} takes {own.reference(first)}.",
+            )
+
+
+def _unknown(
+    source: Columns, own: SourceColumns, target: Target, positions: list[int], filled: set[str], missing: list[str]
+) -> TargetError:
+    """All columns that the target lacks, and what they were probably meant to be."""
+    free = [column.name for column in target.columns if column.name not in filled and not column.generated]
+    renames: dict[int, str] = {}
+    for position in positions:
+        if match := nearest(own.names[position], free):
+            free.remove(match)
+            renames[position] = match
+    names = [own.names[position] for position in positions]
+    lacking = [name for name in missing if name not in renames.values()]
+    also = f", and {source.name} lacks {listed(lacking)}, which {_be(lacking)} required" if lacking else ""
+    return TargetError(
+        f"{target.label} has no column{_s(names)} {listed(names)}, which {source.name} has{also}",
+        code=NO_SUCH_COLUMN,
+        column=names[0],
+        hint=_ways_out(own, positions, renames),
+    )
+
+
+def _ways_out(own: SourceColumns, unknown: Sequence[int], renames: dict[int, str]) -> str:
+    maps = " ".join(own.map_option(position, name) for position, name in renames.items())
+    left = [position for position in unknown if position not in renames]
+    if not renames:
+        them, first = ("it", "it") if len(unknown) == 1 else ("them", own.reference(unknown[0]))
+        where = own.map_option(unknown[0], "COLUMN")
+        return f"Leave {them} out with {own.skip_option(unknown)}, or say with {where} where {first} goes."
+    if len(unknown) == 1:
+        match = renames[unknown[0]]
+        return f"The nearest is {match}; rename with {maps}, or leave it out with {own.skip_option(unknown)}."
+    others = f"; leave the others out with {own.skip_option(left)}" if left else ""
+    return f"Rename what was probably meant with {maps}{others}."
+
+
+def _missing(source: Columns, target: Target, names: list[str]) -> TargetError:
+    constant = "a constant" if len(names) == 1 else "constants"
+    values = " ".join(f"--set {shlex.quote(f'{name}=VALUE')}" for name in names[:MOST_NAMES])
+    return TargetError(
+        f"column{_s(names)} {listed(names)} of {target.label} {_be(names)} required, and {source.name} has none of"
+        f" {'that name' if len(names) == 1 else 'these names'}",
+        code=NOT_NULL_VIOLATION,
+        column=names[0],
+        hint=f"Name one with --map {shlex.quote(f'SOURCE={names[0]}')}, or give {constant} with {values}.",
+    )
+
+
+def _s(names: Sequence[str]) -> str:
+    return "" if len(names) == 1 else "s"
+
+
+def _be(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -42,6 +42,7 @@ from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refus
 from harborctl.load.outcome import ended_as
 from harborctl.load.parts import in_parts
 from harborctl.load.plan import Plan, make_plan
+from harborctl.load.planned_rows import planned_rows
 from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
@@ -289,7 +290,8 @@ class Attempt:
         def watched(number: int, source: Source, plan: Plan) -> Iterator[Batch]:
             nonlocal bytes_before
             malformed = rejects.taker(number) if rejects is not None else None
-            for batch in source.batches(plan.positions, plan.direct_types, malformed):
+            refuse = rejects.noter(number) if rejects is not None else None
+            for batch in planned_rows(source, plan, malformed, refuse):
                 self.progress.bytes_read(bytes_before + source.position())
                 watch.see(plan, batch)
                 if keeps_places:

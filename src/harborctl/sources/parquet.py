@@ -58,7 +58,7 @@ class ParquetSource:
         """See `Source.batches`."""
         names = [self.schema.field(column).name for column in columns]
         reader = self._file.iter_batches(
-            batch_size=BATCH_ROWS, row_groups=self._groups, columns=names, use_threads=False
+            batch_size=BATCH_ROWS, row_groups=self._groups, columns=list(dict.fromkeys(names)), use_threads=False
         )
         while True:
             try:
@@ -75,7 +75,15 @@ class ParquetSource:
             first_row = self._rows_before + self._rows + 1
             self._rows += records.num_rows
             row_of = partial(int.__add__, first_row - 1)
-            yield Batch(records.select(names), self.name, partial(int.__add__, first_row), row_of=row_of)
+            yield Batch(self._chosen(records, columns), self.name, partial(int.__add__, first_row), row_of=row_of)
+
+    def _chosen(self, records: pa.RecordBatch, columns: Sequence[int]) -> pa.RecordBatch:
+        """The columns at these positions. The file is asked for columns by name, and has all of a name in its order."""
+        found: dict[str, list[int]] = {}
+        for index, name in enumerate(records.schema.names):
+            found.setdefault(name, []).append(index)
+        names = self.schema.names
+        return records.select([found[names[column]][names[:column].count(names[column])] for column in columns])
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""

@@ -1,0 +1,98 @@
+"""Which columns of a source the options mean, and how a hint names one so that it works when it is followed.
+
+A column goes by its name, or as `#3` by its position, where names are missing or stand twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from harborctl.db.catalog import nearest
+from harborctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harborctl.model import ColumnOptions
+    from harborctl.sources.batch import Columns
+
+NO_SUCH_COLUMN = "42703"
+
+_POSITION = re.compile(r"#([1-9]\d{0,5})")
+
+# Names that a message lists; a table may have 1 600.
+MOST_NAMES = 20
+
+
+class SourceColumns:
+    """The columns of a source, as options name them.
+
+    Attributes:
+        skipped: the positions that are left out.
+        mapped: position → the columns of the target that it fills.
+
+    Raises:
+        UsageError: an option names a column that is not there, or one of several.
+    """
+
+    def __init__(self, source: Columns, options: ColumnOptions) -> None:
+        self._source = source.name
+        self.names: list[str] = source.schema.names
+        self.skipped = frozenset(
+            position for name in options.skipped for position in self._positions("--skip-columns", name)
+        )
+        self.mapped: dict[int, list[str]] = {}
+        for name, target in options.maps:
+            position, *others = self._positions("--map", name)
+            if others:
+                raise UsageError(
+                    f"--map names column {name}, and {source.name} has several of that name",
+                    code="42702",
+                    hint=f"Say which one by its position, as in --map {shlex.quote(f'#{position + 1}={target}')}.",
+                )
+            if position in self.skipped:
+                raise UsageError(
+                    f"--map and --skip-columns both name column {name}", hint="Take it out of one of them."
+                )
+            self.mapped.setdefault(position, []).append(target)
+
+    def reference(self, position: int) -> str:
+        """What an option calls this column: its name if that will do, else its place."""
+        name = self.names[position]
+        is_clear = self.names.count(name) == 1 and name.strip() == name and name.isprintable()
+        return name if is_clear and name and "=" not in name and not _POSITION.fullmatch(name) else f"#{position + 1}"
+
+    def skip_option(self, positions: Iterable[int]) -> str:
+        """`--skip-columns …`, ready for a shell, which leaves these out."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow([self.reference(position) for position in positions])
+        return f"--skip-columns {shlex.quote(line.getvalue())}"
+
+    def map_option(self, position: int, target: str) -> str:
+        """`--map …`, ready for a shell, which renames this one."""
+        return f"--map {shlex.quote(f'{self.reference(position)}={target}')}"
+
+    def _positions(self, option: str, name: str) -> list[int]:
+        found = [position for position, known in enumerate(self.names) if known == name]
+        if found:
+            return found
+        place = _POSITION.fullmatch(name)
+        if place and int(place[1]) <= len(self.names):
+            return [int(place[1]) - 1]
+        close = nearest(name, self.names)
+        raise UsageError(
+            f"{option} names column {name}, which {self._source} lacks",
+            code=NO_SUCH_COLUMN,
+            hint=f"Did you mean {close}?" if close else f"Its columns are: {listed(self.names)}.",
+        )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for people, the first ones if they are many."""
+    all_names = list(names)
+    more = len(all_names) - MOST_NAMES
+    return ", ".join(all_names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
