@@ -10,6 +10,7 @@
     ├── StatementFailed       1  the server refused a statement; carries the SQLSTATE
     │   └── AccessDenied      1  … for want of a privilege
     ├── BadRow                1  a row that cannot be stored; says where it stands
+    ├── SourceChanged         1  a source that is not any more what it was when the load began
     ├── LockHeld              5  another run holds this target's lock
     └── Interrupted         130  Ctrl-C or SIGTERM
 
@@ -119,6 +120,12 @@ class BadRow(HarborctlError):
     """A row that cannot be stored in the target."""
 
     default_code = "bad_row"
+
+
+class SourceChanged(HarborctlError):
+    """A source is not any more what it was when the load began."""
+
+    default_code = "source_changed"
 
 
 class LockHeld(HarborctlError):

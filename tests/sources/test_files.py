@@ -6,16 +6,20 @@ import bz2
 import gzip
 import hashlib
 import json
+import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
+from harborctl import sources
 from harborctl.errors import BadRow, SourceError
-from harborctl.model import LoadOptions, SourceFormat
+from harborctl.model import LoadOptions, OnError, RejectOptions, SourceFormat
 from harborctl.sources import open_sources
 from harborctl.sources.files import find_files
 
@@ -143,3 +147,67 @@ def test_a_compressed_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.parquet.gz").write_bytes(b"")
     with pytest.raises(SourceError, match="compressed as a whole"):
         find_files([str(tmp_path / "x.parquet.gz")], None)
+
+
+def test_two_stars_find_files_in_folders_below(tmp_path: Path) -> None:
+    for name in ("a/x.csv", "a/b/y.csv", "z.csv", "a/b/other.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("n\n1\n")
+    found = [Path(file.name).name for file in find_files([str(tmp_path / "**/*.csv")], None)]
+    assert found == ["y.csv", "x.csv", "z.csv"]
+    assert len(find_files([str(tmp_path / "**")], SourceFormat.CSV)) == 4  # no folders
+
+
+def test_more_files_than_may_be_open(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number:03}.csv").write_text(f"n\n{number}\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+    try:
+        assert rows(tmp_path / "*.csv") == [{"n": str(number)} for number in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _write_csv(path: Path, table: pa.Table) -> None:
+    path.write_text("n\n" + "".join(f"{value}\n" for value in table["n"].to_pylist()))
+
+
+def _write_json(path: Path, table: pa.Table) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+
+
+def _write_stream(path: Path, table: pa.Table) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
+    "x.csv": _write_csv,
+    "x.jsonl": _write_json,
+    "x.parquet": lambda path, table: pq.write_table(table, path, row_group_size=1000),
+    "x.arrow": lambda path, table: feather.write_feather(table, path, compression="uncompressed"),
+    "x.arrows": _write_stream,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_source_that_is_opened_in_its_turn_gives_rows_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    WRITERS[name](tmp_path / name, pa.table({"n": range(20_000)}))
+    monkeypatch.setattr(sources, "OPEN_AT_ONCE", 0)
+    (source,) = open_sources(LoadOptions((str(tmp_path / name),), rejects=RejectOptions(OnError.REJECT)))
+    read = [str(value) for batch in source.batches([0], (), _nobody) for value in batch.records.column(0).to_pylist()]
+    assert read == [str(number) for number in range(20_000)]
+    again = list(source.originals([3, 19_000]))
+    texts = [str(found.row.column(0)[0]) if found.row is not None else found.text.decode() for found in again]
+    assert [re.sub(r"\D", "", text) for text in texts] == ["3", "19000"]
+    assert source.result().rows == 20_000
+    source.close()
+
+
+def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+    raise AssertionError((error, before, record, splits))

@@ -78,7 +78,12 @@ def register(app: typer.Typer) -> None:
 
 def load_options(
     *,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, globs in quotes, or - for stdin.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Files, globs in quotes (** for folders below), pipes, or - for stdin."
+        ),
+    ],
     table: Annotated[
         str | None, typer.Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Target. \\[default: the file's stem]")
     ] = None,

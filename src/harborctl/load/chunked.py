@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, cast, func, select, text
@@ -23,31 +24,30 @@ from harborctl.db.constraints import refers_to_itself
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.statistics import analyze_after
-from harborctl.errors import HarborctlError, LockHeld, UsageError
+from harborctl.errors import HarborctlError, LockHeld, SourceChanged, UsageError
 from harborctl.load import ledger
 from harborctl.load.backend import backend_of
-from harborctl.load.chunks import Chunk, check_unchanged, committed, missing, next_number, total
+from harborctl.load.chunks import Chunk, check_same, committed, missing, next_number, total
 from harborctl.load.ending import Ending
 from harborctl.load.kept_rejects import KeptRejects, forget, kept
 from harborctl.load.lanes import Job, make_lanes
 from harborctl.load.locks import stay_idle, take_named, take_turn
 from harborctl.load.modes import check_target
 from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfinished
-from harborctl.load.parts import check_parts
+from harborctl.load.parts import check_parts, refuse_read_once
 from harborctl.load.run import Attempt
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources import open_file
-from harborctl.sources.files import HASH_BLOCK_BYTES, HashingReader, find_files, open_bytes, sha256_of
-from harborctl.sources.pieces import divisible
+from harborctl.sources.files import check_unchanged, digest_of, find_files
+from harborctl.sources.pieces import PieceDigests, divisible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from sqlalchemy import Connection
 
     from harborctl.load.lanes import Lane
-    from harborctl.sources.files import SourceFile
     from harborctl.sources.pieces import Divisible, Piece
 
 # "hrbc" in ASCII: beside the targets' locks, those of loads in chunks, by fingerprint.
@@ -103,6 +103,7 @@ class ChunkedLoad(Attempt):
     _failures: list[tuple[Piece, BaseException]] = field(default_factory=list)
     _written: int = 0
     _read: list[str] = field(default_factory=list)
+    _own_digests: dict[Piece, str] = field(default_factory=dict)
     _writers_key: int = 0
     # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
     _books: Connection = field(init=False)
@@ -125,28 +126,31 @@ class ChunkedLoad(Attempt):
     def _run(self) -> LoadResult:
         self.target, self.backend, self._ended, self._written = None, None, False, 0
         self.done, self.plans, self.ending, self._failures = [], [], None, []
-        with ExitStack() as stack:
-            found = find_files(self.options.sources, self.options.format)
-            self.sources = []
-            for file in found:
-                self.sources.append(open_file(file, self.options.dialect))
-                stack.callback(self.sources[-1].close)
-            pairs = zip(found, self.sources, strict=True)
-            self.files = tuple(divisible(file, source, self.options.dialect) for file, source in pairs)
-            if self.options.run.commit_every and (whole := [each for each in self.files if each.is_whole]):
-                raise UsageError(
-                    f"--commit-every needs files that can be entered in the middle, which {whole[0].file.name} is not",
-                    code="not_divisible",
-                    hint="That are uncompressed UTF-8 CSV files with a header, and Parquet files.",
-                )
-            with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
-                self.connected = True
-                self._books, self._holder = books, holder
-                try:
-                    with holder.begin():
-                        return self._carry_out(self._begin_chunks())
-                except (AlreadyLoaded, LockHeld) as reason:
-                    return self.unneeded(books, reason)
+        self._own_digests = {}
+        self.found = find_files(self.options.sources, self.options.format)
+        self.sources, files = [], []
+        for file in self.found:
+            if file.path is None:  # a glob has found it
+                refuse_read_once(self.options, file.name)
+            # Only its start is read here: of a thousand files not all can be open at once.
+            with closing(open_file(file, self.options.dialect)) as source:
+                self.sources.append(source)
+                files.append(divisible(file, source, self.options.dialect))
+        self.files = tuple(files)
+        if self.options.run.commit_every and (whole := [each for each in self.files if each.is_whole]):
+            raise UsageError(
+                f"--commit-every needs files that can be entered in the middle, which {whole[0].file.name} is not",
+                code="not_divisible",
+                hint="That are uncompressed UTF-8 CSV files with a header, and Parquet files.",
+            )
+        with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
+            self.connected = True
+            self._books, self._holder = books, holder
+            try:
+                with holder.begin():
+                    return self._carry_out(self._begin_chunks())
+            except (AlreadyLoaded, LockHeld) as reason:
+                return self.unneeded(books, reason)
 
     def _begin_chunks(self) -> Job:
         """Take the locks, say that this load runs or runs again, and see what is in."""
@@ -171,11 +175,11 @@ class ChunkedLoad(Attempt):
         with books.begin():
             # What a killed run has left is over when this lock can be had.
             books.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
-            refuse_known(books, self.options, target, self.sources)
+            refuse_known(books, self.options, target, self.sources, self.found)
             load_id = unfinished(books, self.options, target, mark)
             done = committed(books, load_id) if load_id else []
-            digests = tuple("" if each.quote is not None else whole_digest(each.file) for each in self.files)
-            check_unchanged(done, self.files, digests)
+            digests = tuple("" if each.quote is not None else digest_of(each.file) for each in self.files)
+            check_same(done, self.files, digests)
             self.load_id, self.done = load_id or self.load_id, done
             ledger.begin(books, self.options, self.load_id, target, self.started_at, mark)
         if self.done:
@@ -190,6 +194,8 @@ class ChunkedLoad(Attempt):
         pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
         first = next(pieces, None)
         pieces = chain([first] if first else [], pieces)
+        handed: SimpleQueue[Piece | None] = SimpleQueue()
+        pieces = _noted(pieces, handed)
         with self._books.begin():
             first_number = next_number(self._books, self.load_id)
         if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
@@ -197,13 +203,15 @@ class ChunkedLoad(Attempt):
             self.ending.prepare(self.plans, complete=first is None)
         with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
             stack.callback(setattr, self, "_ended", True)
-            digests = hashing.submit(self._digests, job)
+            digests = hashing.submit(self._digests, job, handed)
             stack.push(self._end_writers)
             lanes = make_lanes(self.database, job, run.jobs)
             for lane in lanes:
                 stack.callback(lane.close)
             if run.commit_every:
+                before = len(self.done)
                 self._load_and_commit(lanes, pieces, first_number)
+                self._check_stored(self.done[before:], digests)
                 self._settle_rejects(self.done, [])
             else:
                 self._load_then_commit(lanes, pieces, first_number, digests)
@@ -257,6 +265,7 @@ class ChunkedLoad(Attempt):
                     sum(c.rejected for c in written), sum(c.rows for c in written)
                 ):
                     self._settle_rejects(written, [lane])
+                check_unchanged(self.found)
                 lane.commit([(number, chunk)])
                 self.done.append(chunk)
                 number += 1
@@ -292,6 +301,7 @@ class ChunkedLoad(Attempt):
         if len(lanes) > 1:
             for lane in lanes:
                 lane.check()
+        check_unchanged(self.found)
         for place, lane in enumerate(lanes):
             placed = [
                 replace(
@@ -361,17 +371,38 @@ class ChunkedLoad(Attempt):
             raise LanesMeet(SAME_KEY) from error
         raise error
 
-    def _digests(self, job: Job) -> list[str]:
-        """The digests of all files, read beside the load."""
-        digests = list(job.digests)
+    def _digests(self, job: Job, handed: SimpleQueue[Piece | None]) -> list[str]:
+        """The digests of all files, read beside the load, and in the same reading those of the pieces as they are
+        handed out: so the digest of the whole is one of what is stored."""
+        digests, piece = list(job.digests), self._next_handed(handed)
         for number, each in enumerate(self.files):
             if digests[number] == "":
-                reader = HashingReader(open_bytes(each.file))
-                while not self._ended and reader.read(HASH_BLOCK_BYTES):
-                    pass
-                digests[number] = reader.sha256()
-                reader.close()
+                with closing(PieceDigests(each)) as reading:
+                    while piece is not None and piece.file == number:
+                        if job.hashes:
+                            self._own_digests[piece] = reading.of(piece.start, piece.end)
+                        piece = self._next_handed(handed)
+                    digests[number] = "" if self._ended else reading.whole()
+            while piece is not None and piece.file == number:
+                piece = self._next_handed(handed)
         return digests
+
+    def _next_handed(self, handed: SimpleQueue[Piece | None]) -> Piece | None:
+        while not self._ended:
+            with suppress(Empty):
+                return handed.get(timeout=POLL)
+        return None
+
+    def _check_stored(self, stored: Sequence[Chunk], digests: Future[list[str]]) -> None:
+        """See that what was stored is what the whole, whose digest the ledger gets, consists of."""
+        digests.result()
+        for chunk in stored:
+            read = chunk.sha256 if chunk.is_whole else self._own_digests.get(chunk.piece, chunk.sha256)
+            if chunk.sha256 != read:
+                raise SourceChanged(
+                    f"{chunk.path} has changed while it was loaded: what was stored of it is not what stands there",
+                    hint="Load a file that nobody writes to.",
+                )
 
     def read_files(self) -> tuple[FileResult, ...]:
         """As of any load; what the lanes have read."""
@@ -428,8 +459,9 @@ def _place(piece: Piece) -> tuple[int, int]:
     return piece.file, piece.start
 
 
-def whole_digest(file: SourceFile) -> str:
-    """The digest of a file as it lies on disk."""
-    if file.path is None:
-        raise AssertionError("standard input is read once only")
-    return sha256_of(file.path)
+def _noted(pieces: Iterator[Piece], handed: SimpleQueue[Piece | None]) -> Iterator[Piece]:
+    """The pieces, which are told to whoever reads them for their digests, too."""
+    for piece in pieces:
+        handed.put(piece)
+        yield piece
+    handed.put(None)

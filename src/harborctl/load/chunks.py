@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select
 from harborctl.db.tables import chunks
 from harborctl.errors import UsageError
 from harborctl.load.merge import Account
-from harborctl.sources.files import HashingReader, Stretch, open_bytes
+from harborctl.sources.files import Stretch, digest_of
 from harborctl.sources.pieces import Piece
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def record_chunk(connection: Connection, load_id: str, number: int, chunk: Chunk
     )
 
 
-def check_unchanged(done: Sequence[Chunk], files: Sequence[Divisible], digests: Sequence[str]) -> None:
+def check_same(done: Sequence[Chunk], files: Sequence[Divisible], digests: Sequence[str]) -> None:
     """See that what is in is still what stands in the files; of some, `digests` has that of the whole.
 
     Raises:
@@ -110,8 +110,8 @@ def check_unchanged(done: Sequence[Chunk], files: Sequence[Divisible], digests: 
             raise _changed(f"{chunk.path}, of which rows are in, is not where it was among the files")
         divided = files[chunk.piece.file]
         if chunk.is_whole and not known[chunk.piece.file]:
-            known[chunk.piece.file] = _digest(divided.file)
-        if (known[chunk.piece.file] if chunk.is_whole else _digest(_cut(divided, chunk.piece))) != chunk.sha256:
+            known[chunk.piece.file] = digest_of(divided.file)
+        if (known[chunk.piece.file] if chunk.is_whole else digest_of(_cut(divided, chunk.piece))) != chunk.sha256:
             raise _changed(f"{chunk.path} was changed in rows that are in already")
 
 
@@ -125,13 +125,6 @@ def _changed(what: str) -> UsageError:
 
 def _cut(divided: Divisible, piece: Piece) -> SourceFile:
     return replace(divided.file, stretch=Stretch(divided.head, piece.start, piece.end))
-
-
-def _digest(file: SourceFile) -> str:
-    reader = HashingReader(open_bytes(file))
-    reader.read_to_end()
-    reader.close()
-    return reader.sha256()
 
 
 def missing(done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | None, jobs: int) -> Iterator[Piece]:

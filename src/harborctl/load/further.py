@@ -30,21 +30,22 @@ if TYPE_CHECKING:
     from harborctl.load.rejects import Reason
     from harborctl.model import LoadOptions
     from harborctl.sources.batch import Batch, Source
+    from harborctl.sources.files import SourceFile
 
 MOST_FURTHER = 9
 SECONDS = 2.0
 
 
 def further_bad_rows(
-    engine: Engine, options: LoadOptions, plans: Sequence[Plan], first: BadRow
+    engine: Engine, options: LoadOptions, found: Sequence[SourceFile], plans: Sequence[Plan], first: BadRow
 ) -> tuple[HarborctlError, ...]:
     """Up to nine bad rows other than `first`, in load order, as far as they are found soon."""
-    if "-" in options.sources or options.rejects.rejecting:
+    if options.rejects.rejecting or any(file.path is None for file in found):
         return ()
     search = _Search(first)
     with suppress(HarborctlError, DBAPIError, OSError), engine.connect() as connection:
         rejecting = replace(options.rejects, on_error=OnError.REJECT)
-        for source, plan in zip(open_sources(replace(options, rejects=rejecting)), plans, strict=True):
+        for source, plan in zip(open_sources(replace(options, rejects=rejecting), found), plans, strict=True):
             try:
                 search.look_through(source, plan, Inputs(connection))
             finally:

@@ -27,6 +27,7 @@ from harborctl.load.kept_rejects import Kept, keep, kept
 from harborctl.load.locks import stay_idle
 from harborctl.load.rejects import Rejects
 from harborctl.load.run import Attempt
+from harborctl.sources.files import check_unchanged
 from harborctl.sources.pieces import Divisible, Piece
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ class LocalLane:
                     stack.callback(attempt.rejects.close)
                 _, account = attempt.write(connection)
                 rejected = self._keep_rejects(connection, piece, attempt)
-                whole = self._job.digests[piece.file]
-                digest = whole or source.result().sha256
+                whole, read = self._job.digests[piece.file], source.result().sha256
+                # What has no digest by piece may be read by its name, which can be another file's by now.
+                check_unchanged([divided.file])
+                digest = whole or read
             # The next piece of the same transaction stages anew.
             connection.execute(text("DROP TABLE IF EXISTS pg_temp.harborctl_staging CASCADE"))
             self._written.append(piece)

@@ -13,6 +13,7 @@ from harborctl import __version__
 from harborctl.db.tables import files, loads
 from harborctl.model import Status
 from harborctl.plain_text import masked_all
+from harborctl.sources.files import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -128,7 +129,7 @@ def _storable(error: ErrorInfo) -> dict[str, object]:
 
 def _options(options: LoadOptions) -> dict[str, object]:
     known = {
-        "sources": list(options.sources),
+        "sources": [printable(source) for source in options.sources],
         "table": options.table,
         **_merge(options.merge),
         "format": options.format,

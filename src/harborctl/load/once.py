@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, cast, exists, func, select
@@ -19,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import UsageError
 from harborctl.model import Earlier, Mode, Status
-from harborctl.sources.files import sha256_of
+from harborctl.sources.files import digest_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from harborctl.db.catalog import Relation
     from harborctl.model import FileResult, LoadOptions
     from harborctl.sources.batch import Source
+    from harborctl.sources.files import SourceFile
 
 DONE = (Status.LOADED, Status.LOADED_WITH_REJECTS)
 
@@ -65,7 +65,13 @@ def fingerprint(options: LoadOptions, target: Relation, sources: Sequence[Source
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def refuse_known(connection: Connection, options: LoadOptions, target: Relation, sources: Sequence[Source]) -> None:
+def refuse_known(
+    connection: Connection,
+    options: LoadOptions,
+    target: Relation,
+    sources: Sequence[Source],
+    found: Sequence[SourceFile],
+) -> None:
     """Before a load. Hashes the files only if the ledger holds a load with files of the same sizes.
 
     Raises:
@@ -76,7 +82,7 @@ def refuse_known(connection: Connection, options: LoadOptions, target: Relation,
         return
     mark = fingerprint(options, target, sources)
     if _earlier(connection, options.mode, target, mark, files.c.bytes, sizes):
-        _refuse(connection, options, target, mark, [sha256_of(Path(source.name)) for source in sources])
+        _refuse(connection, options, target, mark, [digest_of(file) for file in found])
 
 
 def refuse_unfinished(
@@ -108,7 +114,7 @@ def unfinished(connection: Connection, options: LoadOptions, target: Relation, m
             loads.c.target_table == target.name,
             loads.c.fingerprint == mark,
             loads.c.status.in_((Status.RUNNING, Status.FAILED, Status.INTERRUPTED)),
-            loads.c.options["sources"] == cast(list(options.sources), JSONB),
+            loads.c.options["sources"] == cast([printable(source) for source in options.sources], JSONB),
             exists().where(chunks.c.load_id == loads.c.id),
         )
         .order_by(loads.c.started_at.desc())

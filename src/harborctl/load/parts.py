@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harborctl.errors import UsageError
 from harborctl.model import Mode, OnDuplicate
-from harborctl.sources.files import STDIN
+from harborctl.sources.files import STDIN, is_read_once, printable
 
 if TYPE_CHECKING:
     from harborctl.model import LoadOptions
@@ -24,7 +24,7 @@ def check_parts(options: LoadOptions) -> None:
     Raises:
         UsageError: as it says.
     """
-    option = "--commit-every" if options.run.commit_every else "--jobs"
+    option = _option(options)
     if options.mode in {Mode.SYNC, Mode.REPLACE}:
         raise UsageError(
             f"{option} commits in parts, but mode {options.mode} is all or nothing",
@@ -47,9 +47,23 @@ def check_parts(options: LoadOptions) -> None:
         )
     if not options.ledger:
         raise UsageError(f"{option} needs the ledger, which knows the parts that are in", hint="Leave out --no-ledger.")
-    if STDIN in options.sources:
-        raise UsageError(
-            f"{option} reads its source in pieces, and standard input can be read only once from its start",
-            code="not_divisible",
-            hint="Save it to a file first.",
-        )
+    for source in options.sources:
+        if is_read_once(source):
+            refuse_read_once(options, "standard input" if source == STDIN else printable(source))
+
+
+def refuse_read_once(options: LoadOptions, name: str) -> None:
+    """A load in parts reads its files several times.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(
+        f"{_option(options)} reads its source in pieces, and {name} can be read only once, from its start",
+        code="not_divisible",
+        hint="Save it to a file first.",
+    )
+
+
+def _option(options: LoadOptions) -> str:
+    return "--commit-every" if options.run.commit_every else "--jobs"

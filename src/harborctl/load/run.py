@@ -25,6 +25,8 @@ from harborctl.errors import (
     HarborctlError,
     Interrupted,
     LockHeld,
+    SourceChanged,
+    SourceError,
     StatementFailed,
     TargetError,
     UsageError,
@@ -61,7 +63,7 @@ from harborctl.model import (
     WriterName,
 )
 from harborctl.sources import open_sources
-from harborctl.sources.files import STDIN
+from harborctl.sources.files import check_unchanged, find_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from harborctl.load.merge import Account
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch, Source
+    from harborctl.sources.files import SourceFile
 
 # A source that ends within these rows goes through `values` when nobody chose: its round trips cost less than a COPY
 # and a second thread would.
@@ -93,7 +96,7 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
             load.wait()
             return load.run()
         except (HarborctlError, KeyboardInterrupt) as error:
-            cause = error if isinstance(error, HarborctlError) else Interrupted("interrupted; nothing was committed")
+            cause = load.cause_of(error)
             try:
                 if settled := load.settled(cause):
                     return settled
@@ -102,7 +105,7 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
             load.withdraw_rejects()
             if not load.may_begin_anew(cause):
                 if isinstance(cause, BadRow) and load.plans:
-                    cause.further = further_bad_rows(database.engine, options, load.plans, cause)
+                    cause.further = further_bad_rows(database.engine, options, load.found, load.plans, cause)
                 raise LoadFailed(load.failed(cause), cause) from error
 
 
@@ -142,6 +145,7 @@ class Attempt:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     start: float = field(default_factory=time.monotonic)
     target: Relation | None = None
+    found: list[SourceFile] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     writer: WriterName = WriterName.AUTO
     ending: Ending | None = None
@@ -160,14 +164,15 @@ class Attempt:
         self.target, self.backend, self.writer = None, None, WriterName.AUTO
         self.ending, self.rejects, self.plans = None, None, []
         with ExitStack() as stack:
-            self.sources = open_sources(self.options)
+            self.found = find_files(self.options.sources, self.options.format)
+            self.sources = open_sources(self.options, self.found)
+            for source in self.sources:
+                stack.callback(source.close)
             if self.options.rejects.rejecting:
                 from harborctl.load.ending import Ending  # 10 ms, with what it imports; few loads need it
 
                 self.rejects = Rejects()
                 self.ending = stack.enter_context(Ending(self.options, self.sources, self.rejects))
-            for source in self.sources:
-                stack.callback(source.close)
             with translated(), self.database.engine.connect() as connection:
                 self.connected = True
                 try:
@@ -195,7 +200,7 @@ class Attempt:
             require_ledger(connection)
             self.backend = backend_of(connection)
             self.target = find_relation(connection, self.table_name())
-            refuse_known(connection, self.options, self.target, self.sources)
+            refuse_known(connection, self.options, self.target, self.sources, self.found)
             if self.options.mode is Mode.APPEND:
                 refuse_unfinished(connection, self.options, self.target, self.sources)
             ledger.begin(connection, self.options, self.load_id, self.target, self.started_at)
@@ -210,6 +215,7 @@ class Attempt:
             self.progress.stage("rejects")
             self.ending.settle(account.rows_read, dry_run=self.options.dry_run)
         if self.options.dry_run:
+            check_unchanged(self.found)
             return self._dry_result(connection, work, account)
         self.progress.stage("analyze")
         changed = account.inserted + account.updated + account.deleted
@@ -221,6 +227,7 @@ class Attempt:
             mark = refuse_twice(connection, self.options, work.plan.target, self.sources, result.files)
             ledger.record(connection, self.options, result, self.target, self.started_at, mark)
         self.progress.stage("commit")
+        check_unchanged(self.found)
         return result
 
     def write(self, connection: Connection) -> tuple[Work, Account]:
@@ -258,7 +265,7 @@ class Attempt:
         locked = find_target(connection, self.table_name())
         if waited and self.keeps_record:
             # The one that we waited for may have done our work.
-            refuse_known(connection, self.options, locked, self.sources)
+            refuse_known(connection, self.options, locked, self.sources, self.found)
         check_target(locked, self.options.mode)
         return locked
 
@@ -345,7 +352,7 @@ class Attempt:
             return self.options.table
         names = {source.name for source in self.sources}
         path = Path(self.sources[0].name)
-        if len(names) > 1 or self.options.sources == ("-",):
+        if len(names) > 1 or (self.found[0].path is None and not path.suffix):
             raise UsageError("which table?", code="no_table", hint="Say --table [SCHEMA.]TABLE.")
         return '"' + path.name.split(".")[0].replace('"', '""') + '"'
 
@@ -395,14 +402,25 @@ class Attempt:
         if self.ending:
             self.ending.failed()
 
+    def cause_of(self, error: HarborctlError | KeyboardInterrupt) -> HarborctlError:
+        """What to tell of a failure. What seems wrong with a row may be so because somebody writes to the file."""
+        if not isinstance(error, HarborctlError):
+            return Interrupted("interrupted; nothing was committed")
+        if isinstance(error, (BadRow, SourceError)):
+            try:
+                check_unchanged(self.found)
+            except SourceChanged as changed:
+                return changed
+        return error
+
     def may_begin_anew(self, error: HarborctlError) -> bool:
         """Whether another attempt is left and worth it; the failed one is noted then."""
         if len(self.retried) >= self.options.run.retries or not may_pass(error, was_connected=self.connected):
             return False
-        if STDIN in self.options.sources:
-            error.hint = " ".join(
-                filter(None, [error.hint, "It was not tried again: standard input is read only once."])
-            )
+        if once := next((file for file in self.found if file.path is None), None):
+            name = "standard input" if once.once is None else once.name
+            why = f"It was not tried again: {name} is read only once."
+            error.hint = " ".join(filter(None, [error.hint, why]))
             return False
         self.retried.append(ErrorInfo.of(error))
         return True

@@ -6,28 +6,47 @@ string as COPY tells them, and what the text means is decided by the column that
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harborctl.model import SourceFormat
 from harborctl.sources.files import SourceFile, find_files
+from harborctl.sources.in_turn import OpenedInTurn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harborctl.model import CsvDialect, LoadOptions
     from harborctl.sources.batch import Source
 
 __all__ = ["open_file", "open_sources"]
 
 
-def open_sources(options: LoadOptions) -> list[Source]:
-    """Every source that `options` names, in load order, opened far enough to know its columns.
+# Of so many files each is open from the start; of more, only one at a time. A process may often have no more than 1024
+# files open, and each of them holds what was read of it.
+OPEN_AT_ONCE = 32
 
-    In a load that puts bad rows aside what comes from standard input is kept, to be read again.
+
+def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None) -> list[Source]:
+    """Every source that `options` names, or was found of them, in load order, opened far enough to know its columns.
+
+    In a load that puts bad rows aside what can be read only once is kept, to be read again.
 
     Raises:
         SourceError: one is missing, a folder, unreadable, or not of its format.
     """
-    keep = options.rejects.rejecting
-    return [open_file(file, options.dialect, keep=keep) for file in find_files(options.sources, options.format)]
+    files = find_files(options.sources, options.format) if found is None else found
+    open_at_once = len(files) <= OPEN_AT_ONCE
+    sources: list[Source] = []
+    try:
+        for file in files:
+            opened = partial(open_file, file, options.dialect, keep=options.rejects.rejecting)
+            sources.append(opened() if open_at_once or file.path is None else OpenedInTurn(opened))
+    except BaseException:  # Ctrl-C, too
+        for source in sources:
+            source.close()
+        raise
+    return sources
 
 
 def open_file(file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> Source:

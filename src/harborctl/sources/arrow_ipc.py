@@ -33,7 +33,7 @@ class ArrowSource:
     def __init__(self, file: SourceFile, *, keep: bool = False) -> None:
         self.name = file.name
         self._path = file.path
-        self.size = file.path.stat().st_size if file.path else None
+        self.size = file.size
         self._again = Rereadable(file, keep=keep)
         self._raw = self._again.raw
         self._rows = 0
@@ -86,7 +86,7 @@ class ArrowSource:
         if self._is_file:
             yield from self._read()
             return
-        for _, text in self._again.blocks([Block(0, 0, self._raw.position, 1, plain=False)]):
+        for _, text in self._again.blocks([Block(0, 0, self.size or self._raw.position, 1, plain=False)]):
             yield from pa.ipc.open_stream(text)
 
     def _read(self) -> Iterator[pa.RecordBatch]:

@@ -75,7 +75,7 @@ class CsvSource:
             dialect = replace(dialect, delimiter="\t")
         self.name = file.name
         self.format = file.format
-        self.size = file.path.stat().st_size if file.path else None
+        self.size = file.size
         self._dialect = byte_dialect(dialect)
         self._encoding = dialect.encoding
         is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
@@ -182,6 +182,7 @@ class CsvSource:
     def close(self) -> None:
         """See `Source.close`."""
         self._file.close()
+        self._pending = b""
 
     def divisible_from(self) -> int | None:
         """Where in the file its first record begins, before any has been read; None where quotes do not tell, from any

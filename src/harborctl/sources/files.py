@@ -1,21 +1,27 @@
-"""From what the user typed to bytes: globs, formats by suffix, standard input, and the digest of what was read."""
+"""From what the user typed to bytes: globs, formats by suffix, standard input, and the digest of what was read.
+
+What is no regular file (a pipe, a terminal, a descriptor of `/dev/fd`) can be read once only, whatever its name: it has
+no `path`. A regular file is one version of itself from the moment it is found: whoever opens it later, or asks before a
+commit, is told if it is another by then.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
+import re
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from harborctl.errors import SourceError
+from harborctl.errors import SourceChanged, SourceError, UsageError
 from harborctl.model import SourceFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 STDIN = "-"
 
@@ -54,14 +60,46 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What tells whether a file is still the one that it was."""
+
+    device: int
+    inode: int
+    size: int
+    written_at: int
+
+    @classmethod
+    def of(cls, state: os.stat_result) -> Version:
+        """As `stat` has it."""
+        return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A readable file (or standard input, whose `path` is None), its format, and Arrow's name of its compression."""
+    """A readable source.
+
+    Attributes:
+        name: as the user named it, in characters that can be shown and stored.
+        path: where it can be opened any number of times; None if it can be read once only.
+        compression: Arrow's name of it.
+        version: of a file with a path, as it was found.
+        once: where what can be read only once is opened; None for standard input.
+    """
 
     name: str
     path: Path | None
     format: SourceFormat
     compression: str | None = None
     stretch: Stretch | None = None
+    version: Version | None = None
+    once: Path | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on disk; None where that is unknown."""
+        if self.version is not None:
+            return self.version.size
+        return self.path.stat().st_size if self.path else None
 
 
 def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> list[SourceFile]:
@@ -69,29 +107,89 @@ def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> li
 
     Raises:
         SourceError: a file is missing, a folder or unreadable, a glob matches nothing, or a format is unknown.
+        UsageError: what can be read once only is named twice.
     """
-    files = []
+    files: list[SourceFile] = []
     for source in sources:
         if source == STDIN:
+            _check_stdin()
             files.append(SourceFile("stdin", None, source_format or SourceFormat.CSV))
             continue
-        # A file whose name has brackets or stars in it is that file, as in a shell without a match.
-        names = [source] if Path(source).exists() or not glob.has_magic(source) else sorted(glob.glob(source))  # noqa: PTH207  # takes absolute patterns, too
+        names = _expanded(source)
         if not names:
             raise SourceError(
-                f"no file matches {source}", code="no_such_file", hint="Quote the glob and check the folder."
+                f"no file matches {printable(source)}", code="no_such_file", hint="Quote the glob and check the folder."
             )
         files.extend(_checked(name, source_format) for name in names)
+    _refuse_repeated(files)
     return files
 
 
-def _checked(name: str, source_format: SourceFormat | None) -> SourceFile:
-    path = Path(name)
+def _expanded(source: str) -> list[str]:
+    # A file whose name has brackets or stars in it is that file, as in a shell without a match.
+    if Path(source).exists() or not glob.has_magic(source):
+        return [source]
+    found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # takes absolute patterns, too
+    # `**` finds the folders on the way, too.
+    return [name for name in found if not Path(name).is_dir()] if "**" in source else found
+
+
+def printable(name: str) -> str:
+    """A file name in characters: a byte of it that is not UTF-8 as `\\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+# Names of this process's own descriptors: opened anew, they would begin where they are, or at the start again.
+_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/(?:self|\d+)/fd/\d+")
+
+
+def is_read_once(source: str) -> bool:
+    """Whether what the user typed can be read only once, from its start; False as well if it is not there."""
+    if source == STDIN or _DESCRIPTOR.fullmatch(source):
+        return True
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _check_stdin() -> None:
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError) as error:
+        raise SourceError(
+            "standard input is closed", code="unreadable_file", hint="Name a file, or send the data through a pipe."
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise SourceError("standard input is a folder", code="is_a_folder")
+
+
+def _refuse_repeated(files: Sequence[SourceFile]) -> None:
+    seen: dict[tuple[int, int, int], str] = {}
+    for file in files:
+        if file.path is None:
+            state = os.fstat(sys.stdin.fileno()) if file.once is None else file.once.stat()
+            key = state.st_dev, state.st_ino, state.st_rdev
+            if key in seen:
+                names = f"{seen[key]} and {file.name} are" if seen[key] != file.name else f"{file.name} is"
+                raise UsageError(
+                    f"{names} the same source, which can be read only once",
+                    code="read_once",
+                    hint="Name it once, or save it to a file first.",
+                )
+            seen[key] = file.name
+
+
+def _checked(given: str, source_format: SourceFormat | None) -> SourceFile:
+    path, name = Path(given), printable(given)
+    try:
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
             raise SourceError(
-                f"{name} is a folder", code="is_a_folder", hint=f"Name its files, for example '{path / '*.csv'}'."
+                f"{name} is a folder",
+                code="is_a_folder",
+                hint=f"Name its files, for example '{printable(str(path / '*.csv'))}'.",
             )
         if not os.access(path, os.R_OK):
             raise PermissionError
@@ -101,9 +199,12 @@ def _checked(name: str, source_format: SourceFormat | None) -> SourceFile:
         raise SourceError(f"{name} may not be read by this user", code="unreadable_file") from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror}", code="unreadable_file") from error
+    once = is_read_once(given)
     compression = COMPRESSIONS.get(path.suffix.lower())
     inner = path.with_suffix("") if compression else path
     found = source_format or _FORMATS.get(inner.suffix.lower())
+    if found is None and once:
+        found = SourceFormat.CSV  # as standard input
     if found is None:
         raise SourceError(
             f"the format of {name} is not clear from its name",
@@ -116,7 +217,44 @@ def _checked(name: str, source_format: SourceFormat | None) -> SourceFile:
             code="not_seekable",
             hint="Decompress it first; such files are best compressed inside.",
         )
-    return SourceFile(name, path, found, compression)
+    if once:
+        return SourceFile(name, None, found, compression, once=path)
+    return SourceFile(name, path, found, compression, version=Version.of(state))
+
+
+def check_unchanged(files: Iterable[SourceFile]) -> None:
+    """Before a commit: see that every file is still the one that was found.
+
+    Raises:
+        SourceChanged: one is not.
+    """
+    for file in files:
+        if file.path is None or file.version is None:
+            continue
+        try:
+            now = Version.of(file.path.stat())
+        except OSError as error:
+            raise _changed(file, "is gone") from error
+        _check_version(file, now)
+
+
+def _check_version(file: SourceFile, now: Version) -> None:
+    before = file.version
+    if before is None or now == before:
+        return
+    if (now.device, now.inode) != (before.device, before.inode):
+        raise _changed(file, "was replaced by another file")
+    if now.size != before.size:
+        raise _changed(file, f"had {before.size:,} bytes, and has {now.size:,} now")
+    raise _changed(file, "was written to")
+
+
+def _changed(file: SourceFile, how: str) -> SourceChanged:
+    return SourceChanged(
+        f"{file.name} has changed while it was loaded: it {how}",
+        hint="Load a file that nobody writes to: let its maker write under another name, and rename it when it is"
+        " complete, before the load begins.",
+    )
 
 
 def _nearest(path: Path) -> str | None:
@@ -125,18 +263,38 @@ def _nearest(path: Path) -> str | None:
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
-        return f"The folder {path.parent} cannot be read."
+        return f"The folder {printable(str(path.parent))} cannot be read."
     match = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {path.parent / match[0]}?" if match else None
+    return f"Did you mean {printable(str(path.parent / match[0]))}?" if match else None
 
 
 def open_bytes(file: SourceFile) -> BinaryIO:
-    """The file's bytes as they lie on disk, unbuffered: readers ask for large blocks."""
-    if file.path is None:
-        # Not sys.stdin: its lock, held by a thread that waits for input, would keep the process from ending.
-        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # a descriptor has no path
-    raw = file.path.open("rb", buffering=0)
+    """The file's bytes as they lie on disk, unbuffered: readers ask for large blocks.
+
+    Raises:
+        SourceError: it cannot be opened.
+        SourceChanged: it is not the file any more that was found.
+    """
+    try:
+        if file.path is None and file.once is None:
+            # Not sys.stdin: its lock, held by a thread that waits for input, would keep the process from ending.
+            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # a descriptor has no path
+        raw = (file.path or cast("Path", file.once)).open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise _changed(file, "is gone") from error
+    except OSError as error:
+        raise SourceError(f"{file.name} cannot be opened: {error.strerror}", code="unreadable_file") from error
+    try:
+        _check_version(file, Version.of(os.fstat(raw.fileno())))
+    except SourceChanged:
+        raw.close()
+        raise
     return raw if file.stretch is None else cast("BinaryIO", _StretchReader(raw, file.stretch))
+
+
+def open_hashed(file: SourceFile, *, hashes: bool = True) -> HashingReader:
+    """The same, and what it held when it was found must be there to its end."""
+    return HashingReader(open_bytes(file), hashes=hashes, file=file)
 
 
 class _StretchReader:
@@ -210,21 +368,39 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def digest_of(file: SourceFile) -> str:
+    """The digest of a file, or of its stretch, as it lies on disk."""
+    reader = open_hashed(file)
+    try:
+        reader.read_to_end()
+    finally:
+        reader.close()
+    return reader.sha256()
+
+
 class HashingReader:
     """A stream that remembers how much was read of it, and the SHA-256 of that."""
 
-    def __init__(self, raw: BinaryIO, *, hashes: bool = True) -> None:
+    def __init__(self, raw: BinaryIO, *, hashes: bool = True, file: SourceFile | None = None) -> None:
         self._raw = raw
         self._digest = hashlib.sha256() if hashes else None
+        self._file = file
+        self._expected = _bytes_of(file) if file is not None else 0
         self.position = 0
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; fewer only at the end."""
+        """At most `size` bytes; fewer only at the end.
+
+        Raises:
+            SourceChanged: the file ends before it should.
+        """
         data = self._raw.read(size)
         if self._digest is not None:
             self._digest.update(data)
         self.position += len(data)
+        if not data and size and self.position < self._expected and self._file is not None:
+            raise _changed(self._file, f"ended {self._expected - self.position:,} bytes early")
         return data
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -249,3 +425,12 @@ class HashingReader:
         """Close the stream below."""
         self.closed = True
         self._raw.close()
+
+
+def _bytes_of(file: SourceFile) -> int:
+    """How many bytes there are to read, as far as it is known."""
+    if file.version is None:
+        return 0
+    if file.stretch is None:
+        return file.version.size
+    return file.stretch.head + file.stretch.end - file.stretch.start

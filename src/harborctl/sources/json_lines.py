@@ -42,7 +42,7 @@ class JsonLinesSource:
 
     def __init__(self, file: SourceFile, *, keep: bool = False) -> None:
         self.name = file.name
-        self.size = file.path.stat().st_size if file.path else None
+        self.size = file.size
         self._file = Rereadable(file, keep=keep)
         self._raw = self._file.raw
         self._rows = 0

@@ -32,13 +32,13 @@ class ParquetSource:
         """All row groups, or these ones, before which the file has so many rows."""
         if file.path is None:
             raise SourceError(
-                "Parquet cannot be read from standard input: its index is at the end",
+                f"{file.name} can be read only once, and a Parquet file has its index at the end",
                 code="not_seekable",
                 hint="Save it to a file first.",
             )
         self.name = file.name
         self._path = file.path
-        self._bytes = file.path.stat().st_size
+        self._bytes = file.size or 0
         self.size: int | None = self._bytes
         self._rows = 0
         self._groups = groups

@@ -6,6 +6,7 @@ be read from its start (compressed, JSON Lines, Arrow, other encodings, an escap
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +15,7 @@ from harborctl.errors import BadRow, HarborctlError
 from harborctl.model import CsvDialect, FileResult, Location
 from harborctl.sources.csv import CsvSource
 from harborctl.sources.csv_records import line_ends
-from harborctl.sources.files import SourceFile, Stretch, open_bytes
+from harborctl.sources.files import SourceFile, Stretch, open_bytes, open_hashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -115,6 +116,36 @@ def divisible(file: SourceFile, source: Source, dialect: CsvDialect) -> Divisibl
     if isinstance(source, CsvSource) and dialect.header and (start := source.divisible_from()) is not None:
         return Divisible(file, dialect, max(end, start), head=start, quote=dialect.quote.encode())
     return Divisible(file, dialect, end)
+
+
+class PieceDigests:
+    """Reads a CSV file from its start to its end, once, for its digest and for those of its pieces, which rise."""
+
+    def __init__(self, divided: Divisible) -> None:
+        self._raw = open_hashed(divided.file)
+        self._head = hashlib.sha256()
+        self._read_to(divided.head, self._head)
+
+    def of(self, start: int, end: int) -> str:
+        """The digest of the head and this stretch, as that has it who reads the piece."""
+        self._read_to(start)
+        own = self._head.copy()
+        self._read_to(end, own)
+        return own.hexdigest()
+
+    def whole(self) -> str:
+        """The digest of the file."""
+        self._raw.read_to_end()
+        return self._raw.sha256()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+
+    def _read_to(self, place: int, digest: hashlib._Hash | None = None) -> None:
+        while self._raw.position < place and (data := self._raw.read(min(SCAN_BYTES, place - self._raw.position))):
+            if digest is not None:
+                digest.update(data)
 
 
 def _csv_cuts(

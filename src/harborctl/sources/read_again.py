@@ -7,8 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from harborctl.errors import SourceError
-from harborctl.sources.files import HashingReader, open_bytes, open_content
+from harborctl.sources.files import HashingReader, check_unchanged, open_bytes, open_content
 from harborctl.sources.transcode import Utf8Reader
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from harborctl.sources.files import ByteStream, SourceFile
 
-# Standard input that is longer goes to a temporary file: a pipe cannot be read twice.
+# A pipe that is longer goes to a temporary file: it cannot be read twice.
 KEPT_IN_MEMORY = 1024 * 1024
 
 SKIPPED_BYTES = 1024 * 1024
@@ -56,7 +55,7 @@ class PushedBack:
 
 
 class _Kept:
-    """Standard input, of which everything that is read is kept."""
+    """What can be read once only; everything that is read of it is kept."""
 
     def __init__(self, raw: BinaryIO, kept: tempfile.SpooledTemporaryFile[bytes]) -> None:
         self._raw = raw
@@ -82,22 +81,16 @@ class Rereadable:
         if file.path is None and keep:
             self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115  # closed by close()
             raw = _Kept(raw, self._kept)  # type: ignore[assignment]  # HashingReader only reads and closes
-        self.raw = HashingReader(raw, hashes=file.stretch is None or file.stretch.hashed)
-        self._state = self._now()
+        self.raw = HashingReader(raw, hashes=file.stretch is None or file.stretch.hashed, file=file)
         self.text = self._decoded(self.raw)
 
     def blocks(self, wanted: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
         """The text of these blocks, which rise.
 
         Raises:
-            SourceError: the file has changed since.
+            SourceChanged: the file is not the one that was read.
         """
-        if self._now() != self._state:
-            raise SourceError(
-                f"{self._file.name} has changed while it was loaded: its bad rows cannot be read again",
-                code="source_changed",
-                hint="Load a file that nobody writes to.",
-            )
+        check_unchanged([self._file])
         if self._kept is not None:
             self._kept.seek(0)
             raw = HashingReader(self._kept)  # type: ignore[arg-type]  # likewise
@@ -126,7 +119,7 @@ class Rereadable:
             if self._kept is None:
                 raw.close()
             else:
-                self._kept.seek(0, os.SEEK_END)  # what nobody has read yet of standard input comes there
+                self._kept.seek(0, os.SEEK_END)  # what nobody has read yet of the pipe comes there
 
     def close(self) -> None:
         """Release the file and what was kept of it."""
@@ -137,12 +130,6 @@ class Rereadable:
     def _decoded(self, raw: HashingReader) -> ByteStream:
         text = open_content(raw, self._file)
         return text if self._encoding is None else Utf8Reader(text, self._encoding)
-
-    def _now(self) -> tuple[int, ...] | None:
-        if self._file.path is None:
-            return None
-        state = self._file.path.stat()
-        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def by_block(blocks: list[Block], rows: Iterable[int]) -> Iterator[tuple[Block, list[int]]]:
