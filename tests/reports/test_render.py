@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from unicodedata import combining, east_asian_width
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from sqlalchemy import Engine
 
+from harborctl.plain_text import visible
 from harborctl.reports.formats import Format
 from harborctl.reports.parse import parse_report
 from harborctl.reports.render import Layout, render
 from harborctl.reports.result import Column, Kind, Result, unique_names
 from harborctl.reports.run import run_report
+from harborctl.reports.table import folded, plain
+from tests.load.sizes import EXAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
 SQL = (GOLDEN / "every_type.sql").read_text(encoding="utf-8")
@@ -183,11 +189,75 @@ def test_names_are_made_unique() -> None:
     assert unique_names(columns) == ["a", "a_3", "a_2", "a_4", "", "_2"]
 
 
-def test_a_table_of_several_batches_is_one_table() -> None:
-    columns = (column("name"), column("n", Kind.NUMBER))
-    batches = iter([[("first", "1")], [("a", "22"), ("much too long", "3")]])
-    written = "".join(render(Result(columns, batches), Format.TABLE, Layout()))
-    assert written == "name    n\n─────────\nfirst   1\na       2\n        2\nmuch    3\ntoo\nlong\n(3 rows)\n"
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        # Where nothing has to fit, what is wider than the first batch moves what is right of it.
+        (None, ["name    n   x", "─────────────", "first   1", "a       22   x", "much too long   3", "(3 rows)"]),
+        # In a terminal text is folded into its column. Numbers are whole in any case.
+        (
+            13,
+            ["name    n   x", "─────────────", "first   1", "a       22   x", "much    3", "too", "long", "(3 rows)"],
+        ),
+    ],
+)
+def test_a_table_of_several_batches_is_one_table(width: int | None, lines: list[str]) -> None:
+    columns = (column("name"), column("n", Kind.NUMBER), column("x"))
+    batches = iter([[("first", "1", "")], [("a", "22", "x"), ("much too long", "3", "")]])
+    written = "".join(render(Result(columns, batches), Format.TABLE, Layout(width=width)))
+    assert written.splitlines() == lines
+
+
+def test_a_table_loses_nothing_however_wide_it_is(engine: Engine) -> None:
+    """Rich left whole columns out of lines of more than 10 000 characters."""
+    sql = """SELECT 1 AS id, repeat('x', 12000) AS doc, repeat('y', 12000) AS other, 7 AS last
+             UNION ALL SELECT 2, '', '', 8"""
+    head, _, first, second, _ = rendered(engine, sql, Format.TABLE).splitlines()
+    assert head.split() == ["id", "doc", "other", "last"]
+    assert first.split() == ["1", "x" * 12000, "y" * 12000, "7"]
+    assert second.split() == ["2", "8"]
+    assert len(second) < 3000  # one long value does not make every row as long
+
+
+SHOWN = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.text(
+    "a é東😀\u0301\u200d\n ", max_size=40
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(st.tuples(st.none() | SHOWN, st.none() | SHOWN), max_size=4), st.none() | st.integers(1, 60))
+def test_a_table_of_any_text(rows: list[tuple[str | None, str | None]], width: int | None) -> None:
+    """It keeps to the terminal, steers nothing, and has all that is to be seen in it."""
+    batches = iter([rows[:2], rows[2:]])
+    lines = "".join(render(Result((column("a"), column("b")), batches), Format.TABLE, Layout(width=width))).split("\n")
+    assert lines == [visible(line) for line in lines]
+    if width is not None and width > 30:
+        assert all(cell_len(line) <= width for line in lines)
+    shown = Counter("".join(lines))
+    for text in (text for row in rows for text in row if text is not None):
+        shown.subtract(character for character in plain(text) if not character.isspace())
+    assert min(shown.values()) >= 0
+
+
+def test_what_is_drawn_as_one_character_stays_together() -> None:
+    family = "👨\u200d👩\u200d👧"
+    assert folded(f"{family}{family}x", 3) == [family, f"{family}x"]
+    assert folded("e\u0301" * 5, 3) == ["e\u0301" * 3, "e\u0301" * 2]
+    assert folded("東京都", 1) == ["東", "京", "都"]
+    assert folded("  two  words here", 6) == ["  two", "words", "here"]
+    assert folded("unbroken and  so", 4) == ["unbr", "oken", "and", "so"]
+    assert folded("a\n\nb", 4) == ["a", "", "b"]
+    assert len(folded("word " * 200_000, 20)) == 50_000
+
+
+def test_columns_line_up_by_what_a_terminal_draws() -> None:
+    """The oracle is Python's table of East Asian widths."""
+    texts = ["東京", "Rome", "ｱﾞ", "naïve", "e\u0301", "😀!", "عربي", "한국어"]
+    result = Result((column("city"), column("x")), iter([[(text, "|") for text in texts]]))
+    for line in "".join(render(result, Format.TABLE, Layout())).splitlines()[2:-1]:
+        before = line[: line.index("|")]
+        cells = [0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in before]
+        assert sum(cells) == 6 + 3
 
 
 def test_text_is_folded_into_the_terminal_and_numbers_are_not(engine: Engine) -> None:
