@@ -386,3 +386,39 @@ def test_the_account_is_of_the_rows_of_the_load(database: Database, load_rows: L
         result = load_rows("id,v\n1,a\n2,drop\n", "t", mode, writer=writer, **settings)
         assert counts(result) == {"inserted": 2}
         assert rows(database, "SELECT id FROM t ORDER BY 1") == [(-2,), (-1,), (1,)]
+
+
+@pytest.mark.parametrize("writer", ["values", "copy"])
+def test_tables_with_rules_that_a_mode_would_meet_are_refused(
+    load_rows: LoadRows, database: Database, writer: str
+) -> None:
+    """COPY passes over rules and INSERT does not; of two writers one would do something else."""
+    database.execute('CREATE TABLE "T" (id integer PRIMARY KEY, v text)')
+    database.execute("CREATE TABLE log (id integer)")
+    database.execute('CREATE VIEW behind AS SELECT * FROM "T"')
+    text = "id,v\n1,a\n2,b\n"
+
+    def error(table: str, mode: str) -> Any:
+        return refusal(partial(load_rows, text, table, mode, writer=writer))
+
+    for event, modes in (
+        ("INSERT", set(MODES)),
+        ("UPDATE", {"ignore", "upsert", "sync"}),
+        ("DELETE", {"sync", "replace"}),
+    ):
+        row = "old" if event == "DELETE" else "new"
+        database.execute(f'CREATE RULE "Told" AS ON {event} TO "T" DO ALSO INSERT INTO log VALUES ({row}.id)')
+        for mode, table in [*((mode, "T") for mode in MODES), ("append", "behind")]:
+            database.execute('TRUNCATE "T", log')
+            if mode in modes:
+                refused = error(table, mode)
+                assert (refused.code, refused.exit_code) == ("0A000", 2)
+                assert f'"Told" on {event} to public."T"' in refused.message
+            else:
+                load_rows(text, table, mode, writer=writer)
+            assert rows(database, 'SELECT count(*) FROM "T"') == [(0 if mode in modes else 2,)]
+            assert rows(database, "SELECT count(*) FROM log") == [(0,)]
+        database.execute('TRUNCATE "T"')
+        database.execute(error("T", "sync").hint.partition(": ")[2])
+        assert counts(load_rows(text, "T", "sync", writer=writer)) == {"inserted": 2}
+        database.execute('DROP RULE IF EXISTS "Told" ON "T"')

@@ -126,12 +126,29 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """A rewrite rule, which puts other statements in the place of some.
+
+    Attributes:
+        name, table: as SQL has them, quoted where needed.
+        event: INSERT, UPDATE or DELETE.
+        fires: it is not turned off.
+    """
+
+    name: str
+    table: str
+    event: str
+    fires: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Target(Relation):
     """A table that rows go into.
 
     Attributes:
         keys: the primary key, if there is one, then the other unique indexes.
         references: foreign keys of other tables that point at it.
+        rules: its own, and of a view that the server writes through also those of what is behind it.
         has_children: other tables inherit from it. Partitions do not count.
         fires_before: a row trigger may change a row, or drop it, before it is written.
         keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
@@ -141,6 +158,7 @@ class Target(Relation):
     columns: tuple[TargetColumn, ...]
     keys: tuple[UniqueKey, ...]
     references: tuple[Reference, ...]
+    rules: tuple[Rule, ...]
     has_children: bool
     fires_before: bool
     keeps_rows: bool
@@ -302,7 +320,28 @@ _BEHAVIOUR = text("""
                   JOIN pg_class AS class ON class.oid = reference.conrelid
                   JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
                   WHERE reference.confrelid = :oid AND reference.contype = 'f' AND reference.conrelid <> :oid
-                    AND reference.conparentid = 0) AS pointing) AS pointing
+                    AND reference.conparentid = 0) AS pointing) AS pointing,
+           (WITH RECURSIVE written AS (
+                SELECT CAST(:oid AS oid) AS oid
+              UNION
+                -- A view is written through, unless its own trigger (tgtype 64) says what to do.
+                SELECT depends.refobjid
+                FROM written JOIN pg_class AS class ON class.oid = written.oid AND class.relkind = 'v'
+                JOIN pg_rewrite AS rule ON rule.ev_class = class.oid AND rule.ev_type = '1'
+                JOIN pg_depend AS depends ON depends.classid = 'pg_rewrite'::regclass AND depends.objid = rule.oid
+                                         AND depends.refclassid = 'pg_class'::regclass
+                WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = class.oid AND tgtype & 64 <> 0)
+            )
+            SELECT json_agg(met ORDER BY met."table", met.name)
+            FROM (SELECT quote_ident(rule.rulename) AS name,
+                         format('%I.%I', namespace.nspname, class.relname) AS "table",
+                         CASE rule.ev_type WHEN '2' THEN 'UPDATE' WHEN '3' THEN 'INSERT' ELSE 'DELETE' END AS event,
+                         rule.ev_enabled IN ('A', CASE current_setting('session_replication_role')
+                                                  WHEN 'replica' THEN 'R' ELSE 'O' END) AS fires
+                  FROM written JOIN pg_class AS class ON class.oid = written.oid
+                  JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+                  JOIN pg_rewrite AS rule ON rule.ev_class = class.oid AND rule.ev_type IN ('2', '3', '4')
+                 ) AS met) AS rules
     FROM pg_class WHERE oid = :oid
 """)
 
@@ -376,6 +415,7 @@ def described(connection: Connection, found: Relation) -> Target:
         columns=tuple(TargetColumn(**column) for column in connection.execute(_COLUMNS, of_it).mappings()),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
         references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),
+        rules=tuple(Rule(**rule) for rule in behaviour.pop("rules") or ()),
         **behaviour,
     )
 

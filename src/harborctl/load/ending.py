@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harborctl.errors import StatementFailed
+from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.reject_file import RejectFile
+from harborctl.load.source_columns import go_by_position
 from harborctl.sources.batch import REJECT_COLUMNS
 from harborctl.sources.files import COMPRESSIONS
 
@@ -54,6 +55,12 @@ class Ending:
         """
         names = [_names(source, plan) for source, plan in zip(self._sources, plans, strict=True)]
         options = self._options
+        if len(set(names)) > 1 and go_by_position(options.columns):
+            raise UsageError(
+                "sources with different columns, some of them named by position, do not go into one reject file",
+                code="columns_differ",
+                hint="Load them one by one, or name their columns.",
+            )
         self._file = RejectFile(
             replace(options.rejects, force=True) if options.dry_run else options.rejects,
             options.dialect,

@@ -82,6 +82,32 @@ def truncates(options: LoadOptions) -> bool:
     return options.mode is Mode.REPLACE and not options.merge.no_block and not options.dry_run
 
 
+# What each mode does to its target. INSERT … ON CONFLICT is not for tables with a rule on UPDATE, even one that is
+# turned off, and a dry run of replace has to delete.
+_EVENTS = {
+    Mode.APPEND: {"INSERT"},
+    Mode.IGNORE: {"INSERT", "UPDATE"},
+    Mode.UPSERT: {"INSERT", "UPDATE"},
+    Mode.SYNC: {"INSERT", "UPDATE", "DELETE"},
+    Mode.REPLACE: {"INSERT", "DELETE"},
+}
+
+
+def _check_rules(target: Target, mode: Mode) -> None:
+    """COPY passes over rules, and INSERT does not: the outcome would depend on how rows travel."""
+    met = [rule for rule in target.rules if rule.event in _EVENTS[mode] and (rule.fires or rule.event == "UPDATE")]
+    if met:
+        names = ", ".join(f"{rule.name} on {rule.event} to {rule.table}" for rule in met)
+        off = [f"ALTER TABLE {r.table} DISABLE RULE {r.name}" for r in met if r.event != "UPDATE"]
+        off += [f"DROP RULE {r.name} ON {r.table}" for r in met if r.event == "UPDATE"]
+        raise TargetError(
+            f"{target.label} cannot be loaded in mode {mode}: rules put other statements in the place of the load's"
+            f" ({names})",
+            code="0A000",
+            hint=f"Load another table and INSERT from there; or do without the rule: {'; '.join(off)}",
+        )
+
+
 def check_target(target: Target, mode: Mode) -> None:
     """Refuse what this mode cannot do with this table.
 
@@ -92,6 +118,7 @@ def check_target(target: Target, mode: Mode) -> None:
         raise TargetError(
             f"{target.label} is a materialized view", code="42809", hint="Load the tables that it is made from."
         )
+    _check_rules(target, mode)
     if mode is Mode.REPLACE and target.kind not in "rp":
         raise TargetError(
             f"{target.label} is a {'view' if target.kind == 'v' else 'foreign table'}, which mode replace cannot empty",

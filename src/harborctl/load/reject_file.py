@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from harborctl.errors import HarborctlError, UsageError
-from harborctl.load.rejects import Malformation
+from harborctl.load.rejects import Malformation, told_apart
 from harborctl.load.typed_rejects import AsParquet, AsValues
 from harborctl.model import RejectFormat, RejectReason, SourceFormat
 from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from harborctl.load.plan import Plan
-    from harborctl.load.rejects import Rejected
+    from harborctl.load.rejects import ColumnKey, Rejected
     from harborctl.model import CsvDialect, RejectOptions
     from harborctl.sources.batch import Source
 
@@ -74,7 +74,7 @@ class RejectFile:
         self._sources = sources
         self._plans = plans
         self._names = names
-        self._columns = tuple(dict.fromkeys(name for of_source in names for name in of_source))
+        self._columns = tuple(dict.fromkeys(key for of_source in names for key in told_apart(of_source)))
         self._dialect = dialect
         self._format = _common_format(sources, options)
         suffix = "csv" if options.format else _SUFFIXES[self._format]
@@ -217,7 +217,7 @@ def _told(path: Path) -> Iterator[None]:
 class _AsCsv:
     """In the source's dialect and encoding, the record's own text as it was."""
 
-    def __init__(self, dialect: CsvDialect, columns: tuple[str, ...], *, raw: bool) -> None:
+    def __init__(self, dialect: CsvDialect, columns: tuple[ColumnKey, ...], *, raw: bool) -> None:
         self._dialect = dialect
         self._columns = columns
         self._raw = raw
@@ -226,19 +226,24 @@ class _AsCsv:
         self._out = out
         # A mark of the byte order belongs before the first character only.
         self._encoder = codecs.getincrementalencoder(self._dialect.encoding)("backslashreplace")
-        self._write(self._joined([*self._columns, *REASON_COLUMNS, *([RAW_COLUMN] if self._raw else [])]) + "\n")
+        self._write(
+            self._joined([*(name for name, _ in self._columns), *REASON_COLUMNS, *([RAW_COLUMN] if self._raw else [])])
+            + "\n"
+        )
 
     def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
         original = rejected.original
         delimiter, told = self._dialect.delimiter, self._joined(reason)
         if isinstance(original, Malformation) and not original.splits:
             self._write(delimiter * len(self._columns) + told + delimiter)
-            self._write(encoded(self._quoted(original.text), self._dialect.encoding))
+            # Of a blank line nothing would be left but an empty field, which stands for none.
+            self._write(encoded(self._quoted(original.text or b"\n"), self._dialect.encoding))
         else:
             text = original.text
-            if names != self._columns:
-                fields = dict(zip(names, self._split(text), strict=True))
-                text = delimiter.encode().join(fields.get(name, b"") for name in self._columns)
+            own = told_apart(names)
+            if own != list(self._columns):
+                fields = dict(zip(own, self._split(text), strict=True))
+                text = delimiter.encode().join(fields.get(key, b"") for key in self._columns)
             self._write(encoded(text, self._dialect.encoding))
             self._write(delimiter + told + (delimiter if self._raw else ""))
         self._out.write(encoded(b"\n", self._dialect.encoding))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harborctl.errors import HarborctlError
     from harborctl.sources.batch import Batch, Malformed, Original, Source
@@ -27,6 +27,9 @@ KEPT_IN_MEMORY = 8 * 1024 * 1024
 
 # A row's number in the load: the position of its source, then its number there. An array of bigint holds it.
 SOURCE_FACTOR = 1 << 44
+
+# A column's name, and how many of that name stand before it.
+ColumnKey = tuple[str, int]
 
 # Takes a row of a batch, and why it is bad.
 Note = Callable[["Batch", int, "Reason"], None]
@@ -137,6 +140,16 @@ class Rejects:
             self._keys.append(key)
             self._places.append(self._entries.tell())
             pickle.dump(entry, self._entries)
+
+
+def told_apart(names: Iterable[str]) -> list[ColumnKey]:
+    """A key for each column; names may repeat."""
+    seen: dict[str, int] = {}
+    keys = []
+    for name in names:
+        keys.append((name, seen.get(name, 0)))
+        seen[name] = keys[-1][1] + 1
+    return keys
 
 
 def _numbers(order: pa.Array) -> Iterator[int]:

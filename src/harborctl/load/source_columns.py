@@ -91,6 +91,11 @@ class SourceColumns:
         )
 
 
+def go_by_position(options: ColumnOptions) -> bool:
+    """Whether `options` look as if they named columns by position."""
+    return any(_POSITION.fullmatch(name) for name in (*options.skipped, *(source for source, _ in options.maps)))
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for people, the first ones if they are many."""
     all_names = list(names)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from harborctl.load.rejects import Malformation
+from harborctl.load.rejects import Malformation, told_apart
 from harborctl.load.text_forms import is_binary, is_text, text_form
 from harborctl.load.typed_rules import Unstorable, shown
 from harborctl.sources.batch import REASON_COLUMNS, REJECT_COLUMNS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harborctl.load.convert import Codec
     from harborctl.load.plan import Plan
-    from harborctl.load.rejects import Rejected
+    from harborctl.load.rejects import ColumnKey, Rejected
     from harborctl.sources.batch import Source
 
 PIECE_ROWS = 1000
@@ -33,12 +33,14 @@ PIECE_ROWS = 1000
 class _Typed:
     """Rows of typed values, put together to tables. Those of a source follow each other."""
 
-    def __init__(self, sources: Sequence[Source], plans: Sequence[Plan], kinds: dict[str, pa.DataType | None]) -> None:
+    def __init__(
+        self, sources: Sequence[Source], plans: Sequence[Plan], kinds: dict[ColumnKey, pa.DataType | None]
+    ) -> None:
         """`kinds`: the type of each column; None where its values are written as text."""
         self._codecs = [_codecs(source, plan) for source, plan in zip(sources, plans, strict=True)]
         self._kinds = kinds
         reasons = [pa.field(name, pa.int64() if name.endswith("_line") else pa.string()) for name in REASON_COLUMNS]
-        self._schema = pa.schema([*((name, kind or pa.string()) for name, kind in kinds.items()), *reasons])
+        self._schema = pa.schema([*((name, kind or pa.string()) for (name, _), kind in kinds.items()), *reasons])
         self._source = 0
         self._rows: list[pa.RecordBatch] = []
         self._reasons: list[Sequence[str | int | None]] = []
@@ -65,23 +67,24 @@ class _Typed:
         if not self._rows:
             return
         rows, codecs = pa.Table.from_batches(self._rows), self._codecs[self._source]
+        there = {key: position for position, key in enumerate(told_apart(rows.schema.names))}
         columns = [
-            _column(rows.column(rows.schema.names.index(name)), kind, codecs.get(name))
-            if name in rows.schema.names
+            _column(rows.column(there[key]), kind, codecs.get(key))
+            if key in there
             else pa.nulls(len(rows), kind or pa.string())
-            for name, kind in self._kinds.items()
+            for key, kind in self._kinds.items()
         ]
         reasons = zip(*self._reasons, strict=True)
         added = [pa.array(c, f.type) for c, f in zip(reasons, list(self._schema)[len(columns) :], strict=True)]
         self._rows, self._reasons = [], []
-        self.write(pa.table([*columns, *added], schema=self._schema))
+        self.write(pa.Table.from_arrays([*columns, *added], schema=self._schema))
 
 
 class AsParquet(_Typed):
     """Parquet, the values as they were wherever it can hold them."""
 
     def __init__(self, sources: Sequence[Source], plans: Sequence[Plan]) -> None:
-        super().__init__(sources, plans, {name: _common_type(found) for name, found in _types(sources).items()})
+        super().__init__(sources, plans, {key: _common_type(found) for key, found in _types(sources).items()})
 
     def begin(self, out: IO[bytes]) -> None:
         """See `Form.begin`."""
@@ -120,21 +123,21 @@ class AsValues(_Typed):
             self._out.write((",".join(fields) + "\n").encode())
 
 
-def _codecs(source: Source, plan: Plan) -> dict[str, Codec]:
-    names = source.schema.names
-    return {names[column.position]: column.codec for column in plan.columns if column.position is not None}
+def _codecs(source: Source, plan: Plan) -> dict[ColumnKey, Codec]:
+    keys = told_apart(source.schema.names)
+    return {keys[column.position]: column.codec for column in plan.columns if column.position is not None}
 
 
 # -- which type a column has
 
 
-def _types(sources: Sequence[Source]) -> dict[str, list[pa.DataType]]:
+def _types(sources: Sequence[Source]) -> dict[ColumnKey, list[pa.DataType]]:
     """Each column's, in all sources that have it."""
-    found: dict[str, list[pa.DataType]] = {}
+    found: dict[ColumnKey, list[pa.DataType]] = {}
     for source in sources:
-        for field in source.schema:
+        for key, field in zip(told_apart(source.schema.names), source.schema, strict=True):
             if field.name not in REJECT_COLUMNS:
-                found.setdefault(field.name, []).append(_plain_type(field.type))
+                found.setdefault(key, []).append(_plain_type(field.type))
     return found
 
 
