@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,76 @@ def test_one_column_may_fill_several_and_none_is_filled_twice(
     ):
         config.write_text(f"{job}{told}\n")
         assert invoke("run", "j").code == code, told
+
+
+REJECTED = [
+    ("csv", "a,b,c\n\n1,2,3\n\n4,bad,6\n", ()),
+    ("csv", "a,b,\n1,2,\n\n3,4,99\n5,bad,\n", ()),
+    ("csv", ",a,b,a\nx,1,bad,3\n\n", ("--skip-columns", "#1", "--map", "#4=c")),
+    ("csv", "1,bad,3\n2,worse,4\n", ("--no-header", "--map", "#1=c", "--map", "#3=a")),
+    ("csv", "a;b;\n1;bad;\n\n2;3;x\n", ("--delimiter", ";", "--null", "NULL")),
+    ("tsv", "a\tb\t\n1\tbad\t\n\n2\t3\tx\n", ()),
+    ("jsonl", '{"a": 1, "b": "bad", "": null}\n{"a": 2, "b": 3, "": 99}\n', ()),
+    ("parquet", (["a", "b", "a", ""], [["1", "2"], ["bad", "3"], ["4", "5"], [None, "99"]]), ("--map", "#3=c")),
+    ("arrow", (["", "b", "b"], [["1", "2"], ["bad", "3"], ["4", "5"]]), ("--map", "#1=a", "--map", "#3=c")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "content", "options"), REJECTED)
+def test_a_reject_file_gives_back_what_it_took(
+    invoke: Invoke, database_url: str, tmp_path: Path, suffix: str, content: Any, options: tuple[str, ...]
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("CREATE TABLE t (a text, b integer, c text)")
+    file = tmp_path / f"f.{suffix}"
+    if isinstance(content, str):
+        file.write_text(content)
+    else:
+        _typed(file, content[0], [pa.array(values) for values in content[1]])
+    rejecting = ("-t", "t", "--on-error", "reject", "--no-ledger", "--json", *options)
+    first = invoke("load", file, *rejecting)
+    assert first.code == 4
+    rejects = json.loads(first.stdout)["reject_file"]
+    # What nobody has put right is refused for the same reasons, and comes out as it went in.
+    again = invoke("load", rejects, *rejecting, "--reject-file", f"again.{suffix}")
+    assert again.code == 4, again
+    took, gave = json.loads(first.stdout), json.loads(again.stdout)
+    assert gave["inserted"] == 0
+    reasons = [
+        [(r["code"], r["column"], r["count"], r["message"]) for r in each["reject_reasons"]] for each in (took, gave)
+    ]
+    assert reasons[0] == reasons[1]
+    assert _rows(tmp_path / rejects, file.name) == _rows(tmp_path / f"again.{suffix}", rejects)
+
+
+def _rows(path: Path, source: str) -> list[Any]:
+    """A reject file without where its rows stood."""
+    if path.suffix in {".parquet", ".arrow"}:
+        table = pq.ParquetFile(path).read()
+        places = ("_harborctl_file", "_harborctl_line")
+        return [
+            (field.name, column.to_pylist())
+            for field, column in zip(table.schema, table.columns, strict=True)
+            if field.name not in places
+        ]
+    if path.suffix == ".jsonl":
+        objects = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{k: v for k, v in each.items() if k not in {"_harborctl_file", "_harborctl_line"}} for each in objects]
+    text = path.read_text()
+    for delimiter in ",;\t":
+        text = re.sub(rf"{re.escape(source)}{delimiter}\d+{delimiter}", "", re.sub(r"/\S*/", "", text))
+    return text.splitlines()
+
+
+def test_rejects_of_sources_with_different_columns_go_by_name(
+    invoke: Invoke, database_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("CREATE TABLE t (a text, b integer, c text)")
+    (tmp_path / "f1.csv").write_text("a,b,c\n1,bad,3\n")
+    (tmp_path / "f2.csv").write_text("c,b,a\n6,bad,4\n")
+    rejecting = ("-t", "t", "--on-error", "reject", "--no-ledger", "--json", "--reject-file", "r.csv")
+    assert invoke("load", "f1.csv", "f2.csv", *rejecting).code == 4
+    assert [line[:7] for line in (tmp_path / "r.csv").read_text().splitlines()[1:]] == ["1,bad,3", "4,bad,6"]
+    ran = invoke("load", "f1.csv", "f2.csv", *rejecting, "--force", "--map", "#2=b")
+    assert (ran.code, json.loads(ran.stdout)["error"]["code"]) == (2, "columns_differ")
