@@ -12,6 +12,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +24,9 @@ from hypothesis import settings
 from psycopg import sql
 
 from harborctl.db.embedded import Server
+from harborctl.db.engine import set_up_transactions
 from harborctl.db.migrations import upgrade
+from harborctl.model import ConnectionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +167,14 @@ def url_of(server_url: str, database: str) -> str:
 def engine_of(url: str) -> sqlalchemy.Engine:
     """A plain engine, made without any code of ours."""
     return sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+
+
+@lru_cache(maxsize=8)
+def ours(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+    """An engine on the same database with the transactions of the program."""
+    made = sqlalchemy.create_engine(engine.url, poolclass=sqlalchemy.NullPool)
+    set_up_transactions(made, ConnectionOptions())
+    return made
 
 
 def execute(engine: sqlalchemy.Engine, *statements: str) -> None:

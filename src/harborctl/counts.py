@@ -29,6 +29,7 @@ from sqlalchemy.sql.expression import Executable
 from harborctl.db.failures import translated
 from harborctl.db.page_sample import PageSample, read_sample
 from harborctl.db.relations import KINDS, condition, find_relation, is_pattern, matching
+from harborctl.db.search_path import on_users_path
 from harborctl.errors import AccessDenied, UsageError
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ def _counted(connection: Connection, relation: Relation, where: str | None) -> i
         # The bound value is there for what `condition` says.
         statement = select(func.count(bindparam("one", 1, Integer))).select_from(relation.named())
         statement = statement.where(condition(where))
-    return connection.execute(statement).scalar_one()
+    with on_users_path(connection):
+        return connection.execute(statement).scalar_one()
 
 
 # Estimates.
@@ -351,7 +353,8 @@ def _planned(connection: Connection, relation: Relation, where: str | None) -> d
     if where is not None:
         statement = statement.where(condition(where))
     connection.execute(_ALONE)
-    [document] = connection.execute(_Explained(statement)).scalars()
+    with on_users_path(connection):
+        [document] = connection.execute(_Explained(statement)).scalars()
     [plan] = json.loads(document) if isinstance(document, str) else document
     node: dict[str, Any] = plan["Plan"]
     return node

@@ -15,6 +15,7 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run import LoadFailed, run_load
 from harborctl.model import LoadOptions, LoadResult, MergeOptions, Mode, OnError, RejectOptions, WriterName
+from tests.conftest import ours
 
 Rows = list[dict[str, Any]]
 LoadRows = Callable[..., LoadResult]
@@ -47,7 +48,7 @@ def load_file(
         ledger=ledger,
         rejects=RejectOptions(OnError(on_error)),
     )
-    result = run_load(Database(engine, "test", embedded=False), options, Silent())
+    result = run_load(Database(ours(engine), "test", embedded=False), options, Silent())
     assert result.rows_read == sum(getattr(result, name) for name in COUNTERS if name != "deleted")
     return result
 

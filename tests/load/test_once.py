@@ -31,7 +31,7 @@ from harborctl.model import (
     RejectOptions,
     RunOptions,
 )
-from tests.conftest import Harborctl
+from tests.conftest import Harborctl, ours
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import Load, wait_for
 from tests.load.proxy import after_bytes, at_commit, proxied
@@ -386,7 +386,7 @@ def test_a_lost_connection_takes_the_reject_file_along(table: Connection, databa
 
 def test_merge_options_count_in_the_fingerprint(table: Connection, engine: sqlalchemy.Engine, tmp_path: Path) -> None:
     path = str(feed(tmp_path))
-    database = Database(engine, "test", embedded=False)
+    database = Database(ours(engine), "test", embedded=False)
     for keep in ((), ("v",)):
         options = LoadOptions((path,), table="t", mode=Mode.UPSERT, merge=MergeOptions(keep=keep))
         assert run_load(database, options, Silent()).status == "loaded"

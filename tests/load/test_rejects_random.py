@@ -18,7 +18,7 @@ from harborctl.load.run import run_load
 from harborctl.model import LoadOptions, OnError, RejectOptions, WriterName
 from harborctl.sources.csv import byte_dialect
 from harborctl.sources.csv_records import records
-from tests.conftest import engine_of, made_database
+from tests.conftest import engine_of, made_database, ours
 from tests.load.sizes import EXAMPLES
 
 HEADER = b"id,name,price,parent,day\n"
@@ -89,7 +89,7 @@ def test_what_copy_takes_goes_in(url: str, tmp_path: Path, lines: list[str], wri
             rejects=RejectOptions(OnError.REJECT, file=str(tmp_path / "r.csv"), force=True),
             ledger=False,
         )
-        result = run_load(Database(engine, "test", embedded=False), options, Silent())
+        result = run_load(Database(ours(engine), "test", embedded=False), options, Silent())
         with engine.begin() as connection:
             rows = connection.exec_driver_sql("SELECT items::text FROM items ORDER BY id").all()
             connection.exec_driver_sql("TRUNCATE items")

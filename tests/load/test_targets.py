@@ -28,7 +28,7 @@ def rows(database: Database, query: str) -> list[Any]:
 
 def engine_as(url: str, role: str) -> sqlalchemy.Engine:
     address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
-    return sqlalchemy.create_engine(address, connect_args={"options": f"-c role={role}"})
+    return sqlalchemy.create_engine(address.update_query_dict({"options": f"-c role={role}"}))
 
 
 def load_in_every_mode(load_rows: LoadRows, database: Database, table: str, writer: str) -> list[dict[str, int]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, MetaData, Table, Text, cast, column, func, select, text
 from sqlalchemy.types import UserDefinedType
 
+from harborctl.db.search_path import users_path
 from harborctl.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -61,10 +62,18 @@ class TargetColumn:
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """One part of a unique index: a column's name, or an expression as the server writes it."""
+    """One part of a unique index.
+
+    Attributes:
+        text: a column's name, or an expression as the server writes it.
+        arbiter: the part in ON CONFLICT, with the collation and the operator class that tell its index from others.
+        equality: the operator that says which values the index takes for the same, as `OPERATOR(schema.=)`.
+    """
 
     text: str
     is_column: bool
+    arbiter: str
+    equality: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ class UniqueKey:
     """A unique index, that of a constraint included.
 
     Attributes:
+        constraint: the constraint that the index is behind.
         condition: the predicate of a partial index, as the server writes it.
         columns: all columns that parts and condition read.
         nulls_distinct: NULL is not equal to NULL: a row with one there has no key.
@@ -80,6 +90,7 @@ class UniqueKey:
 
     name: str
     parts: tuple[KeyPart, ...]
+    constraint: str | None
     condition: str | None
     columns: tuple[str, ...]
     nulls_distinct: bool
@@ -214,14 +225,14 @@ class ModifiedType(ServerType):
 _FIND = text("""
     WITH named AS (
         SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
-               pg_table_is_visible(class.oid) AS visible
+               array_position(CAST(:path AS text[]), namespace.nspname::text) AS place
         FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         WHERE class.relname = :name AND class.relkind IN ('r', 'p', 'v', 'f', 'm')
           AND (namespace.nspname = :schema OR CAST(:schema AS text) IS NULL)
           AND namespace.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
           AND NOT pg_is_other_temp_schema(namespace.oid)
     )
-    SELECT * FROM named ORDER BY visible DESC, schema
+    SELECT * FROM named ORDER BY place, schema
 """)
 
 _ALL_NAMES = text("""
@@ -288,6 +299,17 @@ _KEYS = text("""
                      END ORDER BY part.position) AS texts,
            array_agg(attribute.attname IS NOT NULL AND part.collation_oid = attribute.attcollation
                      ORDER BY part.position) AS are_columns,
+           array_agg(format('%s%s %s.%I',
+                            coalesce(quote_ident(attribute.attname),
+                                     format('(%s)', pg_get_indexdef(index.indexrelid, part.position::int, false))),
+                            ' COLLATE ' || nullif(part.collation_oid, 0)::regcollation,
+                            opclass.opcnamespace::regnamespace, opclass.opcname)
+                     ORDER BY part.position) AS arbiters,
+           -- Of btree the third strategy is equality; no other method has unique indexes of the plain kind.
+           array_agg(format('OPERATOR(%s.%s)', operator.oprnamespace::regnamespace, operator.oprname)
+                     ORDER BY part.position) AS equalities,
+           (SELECT conname FROM pg_constraint
+            WHERE conindid = index.indexrelid AND conrelid = :oid AND contype IN ('p', 'u')) AS constraint,
            ARRAY(SELECT DISTINCT used.attname::text
                  FROM pg_depend AS depends JOIN pg_attribute AS used
                       ON used.attrelid = depends.refobjid AND used.attnum = depends.refobjsubid
@@ -296,8 +318,13 @@ _KEYS = text("""
                    AND used.attnum <> ALL ((index.indkey::int2[])[index.indnkeyatts:])) AS depends_on
     FROM pg_index AS index
     JOIN pg_class AS class ON class.oid = index.indexrelid
-    CROSS JOIN LATERAL unnest(index.indkey::int2[], index.indcollation::oid[])
-         WITH ORDINALITY AS part (attnum, collation_oid, position)
+    CROSS JOIN LATERAL unnest(index.indkey::int2[], index.indcollation::oid[], index.indclass::oid[])
+         WITH ORDINALITY AS part (attnum, collation_oid, opclass_oid, position)
+    LEFT JOIN pg_opclass AS opclass ON opclass.oid = part.opclass_oid
+    LEFT JOIN pg_amop AS member ON member.amopfamily = opclass.opcfamily AND member.amopstrategy = 3
+         AND member.amoppurpose = 's'
+         AND (member.amoplefttype, member.amoprighttype) = (opclass.opcintype, opclass.opcintype)
+    LEFT JOIN pg_operator AS operator ON operator.oid = member.amopopr
     LEFT JOIN pg_attribute AS attribute
            ON attribute.attrelid = index.indrelid AND attribute.attnum = part.attnum AND part.attnum > 0
     WHERE index.indrelid = :oid AND index.indisunique AND index.indisvalid AND part.position <= index.indnkeyatts
@@ -390,8 +417,9 @@ def find_relation(connection: Connection, name: str) -> Relation:
     """
     schema, table = split_name(name)
     for spelling in dict.fromkeys([(schema, table), (schema and schema.lower(), table.lower())]):
-        found = connection.execute(_FIND, {"schema": spelling[0], "name": spelling[1]}).all()
-        if len(found) > 1 and not found[0].visible:
+        given = {"schema": spelling[0], "name": spelling[1], "path": list(users_path(connection).schemas)}
+        found = connection.execute(_FIND, given).all()
+        if len(found) > 1 and found[0].place is None:
             places = ", ".join(f"{row.schema}.{row.name}" for row in found)
             raise TargetError(
                 f"{name} is in several schemas: {places}", code="ambiguous_table", hint="Name the schema."
@@ -421,12 +449,13 @@ def described(connection: Connection, found: Relation) -> Target:
 
 
 def _key(row: Any) -> UniqueKey:
-    parts = tuple(KeyPart(*part) for part in zip(row.texts, row.are_columns, strict=True))
+    parts = tuple(KeyPart(*part) for part in zip(row.texts, row.are_columns, row.arbiters, row.equalities, strict=True))
     plain = {part.text for part in parts if part.is_column}
     is_plain = row.condition is None and all(row.are_columns)
     return UniqueKey(
         name=row.name,
         parts=parts,
+        constraint=row.constraint,
         condition=row.condition,
         columns=tuple(sorted(plain if is_plain else plain | set(row.depends_on))),
         nulls_distinct=row.nulls_distinct,

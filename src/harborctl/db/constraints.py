@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from harborctl.db.search_path import on_empty_path
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -46,6 +48,7 @@ class Constraint:
         columns: those that it is on, in its order; not complete where it is on expressions.
         expression: of a check, as the server writes it.
         plain: of a unique index: on columns only, for all rows, and NULLs are distinct.
+        equalities: of a unique index, for each part the operator by which values are the same: `OPERATOR(schema.=)`.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Constraint:
     expression: str | None
     plain: bool
     reference: ForeignKey | None
+    equalities: tuple[str, ...]
 
 
 _CONSTRAINTS = text("""
@@ -83,6 +87,14 @@ _CONSTRAINTS = text("""
                  JOIN pg_operator AS operator ON operator.oid = part.oid
                  JOIN pg_namespace AS place ON place.oid = operator.oprnamespace
                  WHERE operator.oprname = '=' ORDER BY part.position) AS operators,
+           -- Of btree the third strategy is equality.
+           ARRAY(SELECT format('OPERATOR(%s.%s)', operator.oprnamespace::regnamespace, operator.oprname)
+                 FROM unnest(index.indclass::oid[]) WITH ORDINALITY AS part (oid, position)
+                 JOIN pg_opclass AS opclass ON opclass.oid = part.oid
+                 JOIN pg_amop AS member ON member.amopfamily = opclass.opcfamily AND member.amopstrategy = 3
+                      AND (member.amoplefttype, member.amoprighttype) = (opclass.opcintype, opclass.opcintype)
+                 JOIN pg_operator AS operator ON operator.oid = member.amopopr
+                 ORDER BY part.position) AS equalities,
            demanded.confmatchtype = 'f' AS "full", class.relkind = 'r' AS "only", demanded.confrelid = :oid AS own,
            has_table_privilege(class.oid, 'SELECT') AND has_schema_privilege(namespace.oid, 'USAGE')
                AND NOT row_security_active(class.oid) AS sure
@@ -101,7 +113,9 @@ def refers_to_itself(connection: Connection, target: Target) -> bool:
 def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:
     """All constraints and unique indexes of the table."""
     found = []
-    for row in connection.execute(_CONSTRAINTS, {"oid": oid}):
+    with on_empty_path(connection):
+        rows = connection.execute(_CONSTRAINTS, {"oid": oid}).all()
+    for row in rows:
         reference = None
         # A key that is about periods has an operator other than `=`.
         if row.kind == "f" and len(row.operators) == len(row.columns):
@@ -115,5 +129,7 @@ def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:
                 row.own,
                 row.sure,
             )
-        found.append(Constraint(row.name, row.kind, tuple(row.columns), row.expression, row.plain, reference))
+        columns, equalities = tuple(row.columns), tuple(row.equalities)
+        plain = row.plain and len(equalities) == len(columns)
+        found.append(Constraint(row.name, row.kind, columns, row.expression, plain, reference, equalities))
     return tuple(found)

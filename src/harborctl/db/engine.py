@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import sqlalchemy
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func
 
 from harborctl.db import url
 from harborctl.db.failures import refusal_state, refused, translated
+from harborctl.db.qualified import QualifiedCompiler
+from harborctl.db.search_path import begin_qualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +102,7 @@ def _engine(address: url.Address, options: ConnectionOptions) -> Iterator[sqlalc
         use_native_hstore=False,  # would look the type up in each new session
     )
     _explain_refusals(engine, parameters)
-    _set_timeouts(engine, options)
+    set_up_transactions(engine, options)
     _log_slow_statements(engine, options.log_slow)
     try:
         with translated():
@@ -122,19 +124,21 @@ def _explain_refusals(engine: sqlalchemy.Engine, parameters: dict[str, Any]) -> 
             raise refused(error, state) from error
 
 
-def _set_timeouts(engine: sqlalchemy.Engine, options: ConnectionOptions) -> None:
-    """Per transaction, not per session: behind a pooler the session is not ours, and the next user would inherit it."""
+def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -> None:
+    """Let each transaction begin with an empty search path and the timeouts of `options`, and its statements be
+    qualified.
+
+    Per transaction, not per session: behind a pooler the session is not ours, and the next user would inherit it.
+    """
+    engine.dialect.statement_compiler = QualifiedCompiler
     wanted = {"statement_timeout": options.statement_timeout, "lock_timeout": options.lock_timeout}
     settings = [
         func.set_config(name, _milliseconds(value), True) for name, value in wanted.items() if value is not None
     ]
-    if not settings:
-        return
-    statement = select(*settings)
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
-        connection.execute(statement)
+        begin_qualified(connection, settings)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from harborctl import __version__
 from harborctl.db.failures import translated
 from harborctl.db.migrations import REVISIONS, current
+from harborctl.db.search_path import users_path
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import ConnectionFailed, HarborctlError
 
@@ -67,11 +68,11 @@ def examine(database: Database) -> Iterator[Check]:
         ConnectionFailed: there is no connection, or it was lost.
     """
     with translated(), database.engine.connect() as connection:
-        # Each statement for itself, so that one that is refused does not take the others with it.
-        connection.execution_options(isolation_level="AUTOCOMMIT", postgresql_readonly=True)
+        connection.execution_options(postgresql_readonly=True)
         for name, check in _CHECKS.items():
             try:
-                with translated():
+                # Each check in a transaction of its own, so that one that is refused does not take the others with it.
+                with translated(), connection.begin():
                     for state, message, hint in check(connection, database):
                         yield Check(name, state, message, hint)
             except ConnectionFailed:
@@ -176,7 +177,7 @@ _RIGHTS = text("""
     FROM pg_namespace AS namespace
     LEFT JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relkind IN ('r', 'p')
     WHERE namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_t%'
-      AND (class.oid IS NOT NULL OR namespace.nspname = ANY(current_schemas(false)))
+      AND (class.oid IS NOT NULL OR namespace.nspname = ANY(CAST(:path AS text[])))
     GROUP BY namespace.oid, namespace.nspname
     ORDER BY namespace.nspname
 """)
@@ -189,7 +190,7 @@ def _rights(connection: Connection, _: Database) -> Iterator[Found]:
             f"{user} may not make temporary tables, which upserts are staged in",
             "GRANT TEMPORARY ON DATABASE … TO the user that loads.",
         )
-    for row in connection.execute(_RIGHTS):
+    for row in connection.execute(_RIGHTS, {"path": list(users_path(connection).schemas)}):
         numbers = [(row.readable, "read"), (row.insertable, "insert into"), (row.updatable, "update")]
         done = ", ".join(f"{verb} {number}" for number, verb in numbers)
         message = f"{row.schema}: {row.tables} {'table' if row.tables == 1 else 'tables'}" + (

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Numeric, cast, func, literal_column, select, 
 from sqlalchemy.sql.elements import quoted_name
 
 from harborctl.db.relations import condition
+from harborctl.db.search_path import on_users_path
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -88,15 +89,16 @@ def read_sample(
         by_page = by_page.where(condition(where))
     pages = by_page.group_by(literal_column("tableoid"), page).subquery("pages")
     rows = cast(pages.c.rows, Numeric)
-    sums = connection.execute(
-        select(
-            func.count().label("pages"),
-            func.coalesce(func.sum(rows), 0).label("rows"),
-            func.coalesce(func.sum(rows * rows), 0).label("squares"),
-            func.coalesce(func.sum(rows * rows * rows), 0).label("cubes"),
-            cast(func.coalesce(func.max(pages.c.rows), 0), BigInteger).label("most"),
-        )
-    ).one()
+    with on_users_path(connection):
+        sums = connection.execute(
+            select(
+                func.count().label("pages"),
+                func.coalesce(func.sum(rows), 0).label("rows"),
+                func.coalesce(func.sum(rows * rows), 0).label("squares"),
+                func.coalesce(func.sum(rows * rows * rows), 0).label("cubes"),
+                cast(func.coalesce(func.max(pages.c.rows), 0), BigInteger).label("most"),
+            )
+        ).one()
     after = connection.execute(_PAGES, {"oid": relation.oid}).one()
     # Where the server does not count (track_counts = off), pages without a row are taken for not there.
     read = max(after.fetched - before.fetched, sums.pages)

@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, literal_column, table, text
 from sqlalchemy.sql.elements import quoted_name
 
 from harborctl.db.catalog import UNDEFINED_TABLE, find_target, split_name
+from harborctl.db.search_path import users_path
 from harborctl.errors import TargetError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ _MAY_READ = text("""
 
 _ALL = text("""
     SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
-           class.relispartition AS is_partition, pg_table_is_visible(class.oid) AS visible,
+           class.relispartition AS is_partition,
+           array_position(CAST(:path AS text[]), namespace.nspname::text) IS NOT NULL AS visible,
            has_schema_privilege(namespace.oid, 'USAGE') AND has_any_column_privilege(class.oid, 'SELECT') AS readable
     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
     WHERE class.relkind = ANY(:kinds)
@@ -83,7 +85,8 @@ def matching(connection: Connection, pattern: str | None = None, *, views: bool 
         TargetError: nothing matches.
     """
     kinds = [kind for kind in KINDS if views or kind != "v"]
-    rows = connection.execute(_ALL, {"kinds": kinds}).all()
+    given = {"kinds": kinds, "path": list(users_path(connection).schemas)}
+    rows = connection.execute(_ALL, given).all()
     if pattern is not None:
         schema, name = _globs(pattern)
         for fold in (str, str.lower):  # as written, else as SQL folds it

@@ -22,12 +22,14 @@ CHANGED_SHARE = 0.1
 # Rows of a partitioned table are counted where they are. Counts of earlier transactions may still be among them.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-FUNCTIONS
 _TOUCHED = text("""
-    SELECT coalesce(sum(pg_stat_get_xact_tuples_updated(part)), 0)::bigint AS updated,
-           coalesce(sum(pg_stat_get_xact_tuples_deleted(part)), 0)::bigint AS deleted
-    FROM (SELECT CAST(:oid AS oid) UNION SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))) AS parts (part)
+    SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_updated(part)), 0)::bigint AS updated,
+           coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(part)), 0)::bigint AS deleted
+    FROM (SELECT CAST(:oid AS oid)
+          UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass))
+         ) AS parts (part)
 """)
 
-_ROWS = text("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = :oid")
+_ROWS = text("SELECT greatest(reltuples, 0) FROM pg_catalog.pg_class WHERE oid = CAST(:oid AS oid)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from harborctl.load.copy_writer import CONTEXT, server_speaks
 from harborctl.load.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat
 from harborctl.load.insert import insert_into
 from harborctl.load.rows import may_be_of_a_row
+from harborctl.load.staging import identifier
 from harborctl.load.values_writer import rows_of
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class CopyAttempt:
 
     def _statement(self, table: Table, copy_format: CopyFormat) -> sql.Composed:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._names))
-        name = sql.Identifier(*filter(None, (table.schema, table.name)))
-        return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(name, columns, sql.SQL(copy_format.value))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})")
+        return statement.format(identifier(table), columns, sql.SQL(copy_format.value))
 
 
 class ValuesAttempt:

@@ -24,6 +24,7 @@ from harborctl.load.probes import Probes
 from harborctl.load.rejects import Reason
 from harborctl.load.rows import Written, value_of
 from harborctl.load.screen import Screen, required
+from harborctl.load.staging import is_temporary
 from harborctl.model import WriterName
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ def write_carefully(
 
 def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:
     target = work.plan.target
-    is_target = table.schema is not None
+    is_target = not is_temporary(table)
     # INSERT goes through views and row-level security, COPY does not.
     if work.writer is WriterName.VALUES or (is_target and (target.kind == "v" or target.filtered)):
         return ValuesAttempt(work.connection, plan, work.options.batch_size)

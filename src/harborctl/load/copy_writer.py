@@ -19,6 +19,7 @@ from harborctl.db.failures import translate
 from harborctl.load.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat, Encoded, Encoder
 from harborctl.load.pipeline import read_ahead
 from harborctl.load.rows import Written, bad_row, may_be_of_a_row
+from harborctl.load.staging import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +93,7 @@ class _CopyStream:
         self._plan = plan
         self._progress = progress
         self._freeze = sql.SQL(", FREEZE" if freeze else "")
-        self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
+        self._table = identifier(table)
         self.sent = 0
         self.inserted = 0
         self._rows_of_copy = 0

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _SOFTLY = text("""
     SELECT given.position, error.sql_error_code AS code, error.message
-    FROM unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
-         LATERAL pg_input_error_info(given.value, :kind) AS error
+    FROM pg_catalog.unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
+         LATERAL pg_catalog.pg_input_error_info(given.value, :kind) AS error
     WHERE error.sql_error_code IS NOT NULL
 """)
 
@@ -45,7 +45,7 @@ _MADE = text("""
 """)
 _CAUGHT = text("""
     SELECT given.position, error.code, error.message
-    FROM unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
+    FROM pg_catalog.unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
          LATERAL pg_temp.harborctl_input_error(given.value, :kind) AS error
     WHERE given.value IS NOT NULL AND error.code IS NOT NULL
 """)

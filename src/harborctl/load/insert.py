@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.compiler import compiles
 
+from harborctl.load.staging import is_temporary
+
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
@@ -38,7 +40,7 @@ def _compile(statement: OverridingInsert, compiler: Any, **settings: Any) -> str
 def insert_into(table: Table, plan: Plan) -> Insert:
     """An INSERT of the plan's columns, and of its touched one, into its target or into a table shaped like them."""
     fills_identity = any(column.target.always_identity for column in plan.columns)
-    if not fills_identity or table.schema is None:  # a staging table has no schema, and no identity of the target's
+    if not fills_identity or is_temporary(table):  # no identity column is copied into a staging table
         return insert(table)
     touch = plan.merge.touch if plan.merge else None
     return OverridingInsert(plan.target.table((*plan.names, *([touch] if touch else []))))

@@ -20,7 +20,7 @@ from harborctl.load.attempts import of_rows
 from harborctl.load.merge import Account
 from harborctl.load.probes import can_probe, violations_in
 from harborctl.load.rejects import Reason
-from harborctl.load.staging import Staging
+from harborctl.load.staging import TEMPORARY_SCHEMA, Staging, identifier
 from harborctl.model import Mode
 
 if TYPE_CHECKING:
@@ -149,17 +149,17 @@ class LateRejects:
 
     def _made_window(self) -> Staging:
         driver = cast("psycopg.Connection[Any]", self._connection.connection.driver_connection)
-        table, number = sql.Identifier(self._table.name), sql.Identifier(self._number.name)
+        table, number = identifier(self._table), sql.Identifier(self._number.name)
         driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
         driver.execute(
             sql.SQL(
                 "CREATE TEMPORARY VIEW {} AS SELECT * FROM {}"
-                " WHERE {} BETWEEN current_setting('harborctl.first')::bigint"
-                " AND current_setting('harborctl.last')::bigint"
-            ).format(sql.Identifier(WINDOW), table, number)
+                " WHERE {} BETWEEN pg_catalog.current_setting('harborctl.first')::bigint"
+                " AND pg_catalog.current_setting('harborctl.last')::bigint"
+            ).format(sql.Identifier(TEMPORARY_SCHEMA, WINDOW), table, number)
         )
         columns: list[Column[Any]] = [Column(column.name, column.type) for column in self._table.columns]
-        view = Table(WINDOW, MetaData(), *columns)
+        view = Table(WINDOW, MetaData(), *columns, schema=TEMPORARY_SCHEMA)
         return Staging(view, view.c[self._number.name])
 
 

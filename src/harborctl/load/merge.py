@@ -312,16 +312,23 @@ class Merge:
         key = self._merge.key
         statement = insert_into(self._target, self._plan)
         statement = statement.from_select(list(self._filled()), rows)
-        parts: list[Any] = [part.text if part.is_column else _sql(part.text) for part in key.parts]
-        condition = _sql(key.condition) if key.condition else None
+        # Other unique indexes on the same columns must not be taken for it: they may call other rows the same.
+        arbiter: dict[str, Any] = (
+            {"constraint": key.constraint}
+            if key.constraint
+            else {
+                "index_elements": [_sql(part.arbiter) for part in key.parts],
+                "index_where": _sql(key.condition) if key.condition else None,
+            }
+        )
         assigned = {name: statement.excluded[name] for name in self._overwritten()}
         if not assigned:
-            return statement.on_conflict_do_nothing(index_elements=parts, index_where=condition)
+            return statement.on_conflict_do_nothing(**arbiter)
         if self._merge.touch:
             assigned[self._merge.touch] = statement.excluded[self._merge.touch]
         newest = self._merge.newest_by
         wanted = not_(_older(statement.excluded[newest], statement.table.c[newest])) if newest else None
-        return statement.on_conflict_do_update(index_elements=parts, index_where=condition, set_=assigned, where=wanted)
+        return statement.on_conflict_do_update(**arbiter, set_=assigned, where=wanted)
 
     def _values(self, staged: Subquery) -> list[ColumnElement[Any]]:
         """What is written of a staged row."""
@@ -416,7 +423,10 @@ class Merge:
 
     def _equal(self, ours: list[Any], theirs: list[Any]) -> ColumnElement[bool]:
         if self._merge.key.nulls_distinct:
-            return and_(*(one == other for one, other in zip(ours, theirs, strict=True)))
+            operators = [part.equality for part in self._merge.key.parts]
+            return and_(
+                *(one.bool_op(operator)(other) for one, operator, other in zip(ours, operators, theirs, strict=True))
+            )
         # NULL equals NULL in an array, and arrays can be hashed: IS NOT DISTINCT FROM would compare all with all.
         return and_(*(array([one]) == array([other]) for one, other in zip(ours, theirs, strict=True)))
 

@@ -15,7 +15,15 @@ from harborctl.load.late import LateRejects
 from harborctl.load.locks import truncate
 from harborctl.load.merge import FEW_ROWS, Account, Merge, Missing
 from harborctl.load.rejects import Reason
-from harborctl.load.staging import ROW_NUMBER, STAGING, Staging, create_numbered, free_name, stage_for_merge
+from harborctl.load.staging import (
+    ROW_NUMBER,
+    STAGING,
+    TEMPORARY_SCHEMA,
+    Staging,
+    create_numbered,
+    free_name,
+    stage_for_merge,
+)
 from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
 from harborctl.model import Limit, Mode, OnDuplicate, WriterName
 
@@ -260,7 +268,7 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     name = "default_statistics_target"
     before = connection.execute(select(func.current_setting(name))).scalar_one()
     connection.execute(select(func.set_config(name, str(STAGING_STATISTICS), True)))
-    analyze(connection, table.name)
+    analyze(connection, TEMPORARY_SCHEMA, table.name)
     allowed = func.current_setting("work_mem")
     memory = case((func.pg_size_bytes(allowed) < func.pg_size_bytes(MERGE_MEMORY), MERGE_MEMORY), else_=allowed)
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))

@@ -24,7 +24,7 @@ from harborctl.load.encode import Encoder
 from harborctl.load.numbered import numbered_plan
 from harborctl.load.rejects import Reason
 from harborctl.load.screen import Slice
-from harborctl.load.staging import create_numbered
+from harborctl.load.staging import create_numbered, identifier
 from harborctl.model import Mode
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Probes:
                 known = found.get(violation.row)
                 if known is None or violation.is_certain > known.is_certain:
                     found[violation.row] = violation
-        self._driver.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table.name)))
+        self._driver.execute(sql.SQL("DROP TABLE {}").format(identifier(table)))
         return sorted(found.values(), key=lambda violation: violation.row)
 
     def validate(self) -> None:
@@ -156,7 +156,7 @@ class Probes:
                     code=failure.code,
                     hint=f"Write a condition in SQL over: {', '.join(self._plan.names)}.",
                 ) from error
-        self._driver.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table.name)))
+        self._driver.execute(sql.SQL("DROP TABLE {}").format(identifier(table)))
 
     # -- the temporary table
 
@@ -260,7 +260,7 @@ def _violations(
 
 def _values(columns: Sequence[str]) -> sql.Composed:
     texts = (sql.SQL("CAST({} AS text)").format(_own(column)) for column in columns)
-    return sql.SQL("concat_ws(', ', {})").format(sql.SQL(", ").join(texts))
+    return sql.SQL("pg_catalog.concat_ws(', ', {})").format(sql.SQL(", ").join(texts))
 
 
 def _own(column: str) -> sql.Composed:
@@ -273,7 +273,7 @@ def _checked(constraint: Constraint, table: Table, number: str) -> sql.Composed:
     return query.format(
         sql.Identifier(number),
         _values(constraint.columns),
-        sql.Identifier(table.name),
+        identifier(table),
         sql.SQL(constraint.expression or "TRUE"),
     )
 
@@ -299,16 +299,17 @@ def _dangling(constraint: Constraint, table: Table, number: str) -> sql.Composed
         else sql.SQL("NOT ({}) AND {}").format(some_null, lacks)
     )
     return sql.SQL("SELECT own.{}, {} FROM {} AS own WHERE {}").format(
-        sql.Identifier(number), _values(constraint.columns), sql.Identifier(table.name), bad
+        sql.Identifier(number), _values(constraint.columns), identifier(table), bad
     )
 
 
 def _taken(constraint: Constraint, table: Table, target: sql.Identifier, number: str) -> sql.Composed:
     same = sql.SQL(" AND ").join(
-        sql.SQL("other.{} = {}").format(sql.Identifier(column), _own(column)) for column in constraint.columns
+        sql.SQL("other.{} {} {}").format(sql.Identifier(column), sql.SQL(equality), _own(column))
+        for column, equality in zip(constraint.columns, constraint.equalities, strict=True)
     )
     query = sql.SQL("SELECT own.{}, {} FROM {} AS own WHERE EXISTS (SELECT FROM {} AS other WHERE {})")
-    return query.format(sql.Identifier(number), _values(constraint.columns), sql.Identifier(table.name), target, same)
+    return query.format(sql.Identifier(number), _values(constraint.columns), identifier(table), target, same)
 
 
 def _repeated(constraint: Constraint, table: Table, number: str) -> sql.Composed:
@@ -318,14 +319,14 @@ def _repeated(constraint: Constraint, table: Table, number: str) -> sql.Composed
     )
     query = sql.SQL(
         "SELECT {number}, value FROM (SELECT {number}, {value} AS value,"
-        " row_number() OVER (PARTITION BY {keys} ORDER BY {number}) AS place"
+        " pg_catalog.row_number() OVER (PARTITION BY {keys} ORDER BY {number}) AS place"
         " FROM {table} AS own WHERE {known}) AS ranked WHERE place > 1"
     )
     return query.format(
         number=sql.Identifier(number),
         keys=keys,
         value=_values(constraint.columns),
-        table=sql.Identifier(table.name),
+        table=identifier(table),
         known=known,
     )
 

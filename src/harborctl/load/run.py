@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.catalog import Relation, Target, described, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed, require_ledger
+from harborctl.db.search_path import leave_users_path, take_users_path
 from harborctl.db.statistics import analyze_after
 from harborctl.errors import (
     BadRow,
@@ -232,8 +233,11 @@ class Attempt:
 
     def write(self, connection: Connection) -> tuple[Work, Account]:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
+        leave_users_path(connection)  # an earlier piece of this transaction has taken it
         self.target = target = self._locked_target(connection)
         session = self.make_plans(connection, target)
+        # From here to the COMMIT: what the table does by itself finds what it would find without us.
+        take_users_path(connection)
         if self.ending:
             self.ending.prepare(self.plans)
         self.start_progress()

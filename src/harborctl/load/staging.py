@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, literal_column
 from sqlalchemy.schema import CreateTable
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from harborctl.db.catalog import TargetColumn
     from harborctl.load.plan import Plan
 
+# Temporary tables are named with it: without, an ordinary table of that name might be meant.
+TEMPORARY_SCHEMA = "pg_temp"
 STAGING = "harborctl_staging"
 ROW_NUMBER = "harborctl_row"
 
@@ -65,6 +68,16 @@ def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> St
     return Staging(_create(connection, STAGING, columns), order)
 
 
+def is_temporary(table: Table) -> bool:
+    """Whether it is one of these, and not the target."""
+    return table.schema == TEMPORARY_SCHEMA
+
+
+def identifier(table: Table) -> sql.Identifier:
+    """The table in a statement of the driver's."""
+    return sql.Identifier(*filter(None, (table.schema, table.name)))
+
+
 def free_name(wanted: str, taken: Collection[str]) -> str:
     """`wanted`, or a name like it that is not taken."""
     while wanted in taken:
@@ -78,6 +91,8 @@ def _staged_type(column: TargetColumn) -> ServerType:
 
 
 def _create(connection: Connection, name: str, columns: list[Column[Any]]) -> Table:
-    table = Table(name, MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+    table = Table(
+        name, MetaData(), *columns, schema=TEMPORARY_SCHEMA, prefixes=["TEMPORARY"], postgresql_on_commit="DROP"
+    )
     connection.execute(CreateTable(table))
     return table

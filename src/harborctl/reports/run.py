@@ -20,6 +20,7 @@ from harborctl.db.catalog import find_target, nearest
 from harborctl.db.export import TypedValue, copied
 from harborctl.db.failures import translate
 from harborctl.db.relations import quoted
+from harborctl.db.search_path import take_users_path
 from harborctl.errors import HarborctlError, TargetError, UsageError
 from harborctl.model import Location
 from harborctl.reports.lexer import line_and_column
@@ -61,12 +62,13 @@ _SETTINGS = text("""
 
 # A list of a domain's values is a list of its base type's.
 _TYPES = text("""
-    SELECT type.oid, format_type(type.oid, NULL) AS name, type.typcategory = 'A' AND element.oid IS NOT NULL AS is_list,
+    SELECT type.oid, pg_catalog.format_type(type.oid, NULL) AS name,
+           type.typcategory = 'A' AND element.oid IS NOT NULL AS is_list,
            coalesce(base.typname, type.typname) AS base, coalesce(element.typdelim, ',') AS delimiter
-    FROM pg_type AS type
-    LEFT JOIN pg_type AS element ON element.oid = type.typelem AND element.typarray = type.oid
-    LEFT JOIN pg_type AS base ON base.oid = coalesce(nullif(element.typbasetype, 0), element.oid)
-    WHERE type.oid = ANY(:oids)
+    FROM pg_catalog.pg_type AS type
+    LEFT JOIN pg_catalog.pg_type AS element ON element.oid = type.typelem AND element.typarray = type.oid
+    LEFT JOIN pg_catalog.pg_type AS base ON base.oid = coalesce(nullif(element.typbasetype, 0), element.oid)
+    WHERE type.oid = ANY(CAST(:oids AS oid[]))
 """)
 
 
@@ -184,6 +186,8 @@ class Bound:
 
 def _bound(connection: Connection, report: Report, values: Mapping[str, Value]) -> Bound:
     names = _looked_up(connection, report, values)
+    if not report.built_in:
+        take_users_path(connection)
     return Bound(report, {name: value for name, value in values.items() if name not in names}, names)
 
 
