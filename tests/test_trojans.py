@@ -125,7 +125,7 @@ def test_no_command_calls_what_stands_in_public(planted: str, invoke: Invoke, tm
             done = invoke(*arguments)
             assert "trojan" not in done.stdout + done.stderr, arguments
             assert done.code == code, (arguments, done)
-    for arguments in (
+    for command in (
         ("run", "j"),
         ("history",),
         ("count", "items", "--json"),
@@ -146,9 +146,9 @@ def test_no_command_calls_what_stands_in_public(planted: str, invoke: Invoke, tm
         ("migrate", "down", "harbor", "--yes"),
         ("migrate", "up"),
     ):
-        done = invoke(*arguments)
-        assert "trojan" not in done.stdout + done.stderr, arguments
-        assert done.code == 0, (arguments, done)
+        done = invoke(*command)
+        assert "trojan" not in done.stdout + done.stderr, command
+        assert done.code == 0, (command, done)
 
 
 def test_the_users_own_sql_is_on_the_users_path(database_url: str, invoke: Invoke, tmp_path: Path) -> None:

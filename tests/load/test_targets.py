@@ -422,3 +422,40 @@ def test_tables_with_rules_that_a_mode_would_meet_are_refused(
         database.execute(error("T", "sync").hint.partition(": ")[2])
         assert counts(load_rows(text, "T", "sync", writer=writer)) == {"inserted": 2}
         database.execute('DROP RULE IF EXISTS "Told" ON "T"')
+
+
+def test_a_key_of_a_type_in_a_schema_that_is_not_on_the_path(
+    database: Database, load_rows: LoadRows, writer: str
+) -> None:
+    # `=` of such a type is found by its index's operator class only. An enum-like type with a class of its own would do
+    # as well; a class that compares otherwise than its type does is refused.
+    database.execute(
+        "CREATE SCHEMA mine; CREATE TYPE mine.pair AS (a integer, b text);"
+        "CREATE TABLE pairs (p mine.pair PRIMARY KEY, n integer); "
+        "INSERT INTO pairs VALUES ((1, 'x'), 1), ((2, 'y'), 2);"
+        "CREATE FUNCTION mine.same(text, text) RETURNS boolean IMMUTABLE LANGUAGE sql AS"
+        " $$ SELECT lower($1) OPERATOR(pg_catalog.=) lower($2) $$;"
+        "CREATE FUNCTION mine.less(text, text) RETURNS boolean IMMUTABLE LANGUAGE sql AS"
+        " $$ SELECT lower($1) OPERATOR(pg_catalog.<) lower($2) $$;"
+        "CREATE FUNCTION mine.order(text, text) RETURNS integer IMMUTABLE LANGUAGE sql AS"
+        " $$ SELECT bttextcmp(lower($1), lower($2)) $$;"
+        "CREATE OPERATOR mine.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.same);"
+        "CREATE OPERATOR mine.< (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.less);"
+        "CREATE OPERATOR CLASS mine.folded FOR TYPE text USING btree AS"
+        " OPERATOR 1 mine.<, OPERATOR 3 mine.=, FUNCTION 1 mine.order(text, text);"
+        "CREATE TABLE folded (code text, n integer); CREATE UNIQUE INDEX folded_code ON folded (code mine.folded)"
+    )
+    rows = 'p,n\n"(1,x)",1\n"(2,y)",3\n"(3,z)",4\n'
+    assert counts(load_rows(rows, "pairs", "upsert", writer=writer)) == {"inserted": 1, "updated": 1, "unchanged": 1}
+    own = refusal(lambda: load_rows("code,n\na,1\n", "folded", "upsert", key=("code",), writer=writer))
+    assert "that on (code) is compared in a way of its own" in own.message
+
+
+def test_a_deferrable_index_beside_the_key(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text, UNIQUE (id) DEFERRABLE);"
+        "CREATE TABLE public.harborctl_staging (id integer, v text); INSERT INTO t VALUES (1, 'a')"
+    )
+    rows = "id,v\n1,b\n2,c\n"
+    assert counts(load_rows(rows, "t", "upsert", writer=writer)) == {"inserted": 1, "updated": 1}
+    assert database.execute("SELECT count(*) FROM public.harborctl_staging").fetchone() == (0,)
