@@ -142,7 +142,9 @@ def target(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         with psycopg.connect(far, autocommit=True) as connection:
             connection.execute(
                 "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a integer, b text);"
-                "CREATE TYPE trip AS (p pair, stops text[], at timestamptz); CREATE DOMAIN cents AS numeric(6,2)"
+                "CREATE TYPE trip AS (p pair, stops text[], at timestamptz); CREATE DOMAIN cents AS numeric(6,2);"
+                "CREATE TYPE sale AS (amount numeric(10,2), at timestamptz(0), doc jsonb, id uuid, paid cents[]);"
+                "CREATE DOMAIN few AS integer[]"
             )
             with open_database(ConnectionOptions(url=far)) as database:
                 yield Target(database, connection, tmp_path_factory.mktemp("round_trip"))
@@ -159,6 +161,11 @@ def counted(arrow: pa.DataType, *counts: int | None) -> pa.Array:
 
 def decimals(arrow: pa.DataType, *texts: str | None) -> pa.Array:
     return pa.array([None if text is None else Decimal(text) for text in texts], arrow)
+
+
+def listed(values: pa.Array) -> pa.Array:
+    """A row that is a list of these values."""
+    return pa.ListArray.from_arrays([0, len(values)], values)
 
 
 def floats(arrow: pa.DataType, *values: float | None) -> pa.Array:
@@ -466,7 +473,52 @@ NESTED: list[Case] = [
     (pa.array([[0.1]], pa.list_(pa.float32())), "json", ["[0.1]"]),
 ]
 
+UUIDS = pa.array([A_UUID.bytes, None], pa.binary(16))
+SALE = pa.struct([("paid", pa.list_(pa.decimal128(8, 4))), ("amount", pa.decimal128(10, 4))])
+NESTED += [
+    # Into a composite fields go by their names.
+    (pa.array([{"b": "x", "a": 1}, None], pa.struct([("b", pa.string()), ("a", pa.int8())])), "pair", ["(1,x)", None]),
+    (pa.array([{"b": "x"}, {"b": None}], pa.struct([("b", pa.string())])), "pair", ["(,x)", "(,)"]),
+    (pa.array([{}, None], pa.struct([])), "pair", ["(,)", None]),
+    (pa.array([[{"b": "x"}, None]], pa.list_(pa.struct([("b", pa.string())]))), "pair[]", ['{"(,x)",NULL}']),
+    (
+        pa.array([{"paid": [Decimal("1.5000"), None], "amount": Decimal("-1.2300")}, None], SALE),
+        "sale",
+        ['(-1.23,,,,"{1.50,NULL}")', None],
+    ),
+    (
+        pa.StructArray.from_arrays([UUIDS, pa.array([[{"x": 1}], None])], ["id", "doc"]),
+        "sale",
+        [f'(,,"[{{""x"": 1}}]",{A_UUID},)', "(,,,,)"],
+    ),
+    (
+        pa.StructArray.from_arrays([pa.array(['{"x": 1.10}', None])], ["doc"]),
+        "sale",
+        ['(,,"{""x"": 1.10}",,)', "(,,,,)"],
+    ),
+    # What JSON is made of is told by its type.
+    (pa.array([[{"a": 1}, None], None]), "jsonb[]", ['{"{\\"a\\": 1}",NULL}', None]),
+    (
+        pa.StructArray.from_arrays([pa.array(['{"x": 1.10}', None], pa.json_()), pa.array(["1", "2"])], ["a", "b"]),
+        "jsonb",
+        ['{"a": {"x": 1.10}, "b": "1"}', '{"a": null, "b": "2"}'],
+    ),
+    # Sixteen bytes are a UUID, a UUID is sixteen bytes.
+    (UUIDS.cast(pa.binary()), "uuid", [str(A_UUID), None]),
+    (pa.array([A_UUID.bytes, str(A_UUID).encode(), None]), "uuid", [str(A_UUID), str(A_UUID), None]),
+    (pa.array([[A_UUID.bytes, None], None], pa.list_(pa.binary(16))), "uuid[]", [f"{{{A_UUID},NULL}}", None]),
+    (pa.array([[A_UUID.bytes, None], None], pa.list_(pa.binary())), "uuid[]", [f"{{{A_UUID},NULL}}", None]),
+    (listed(UUIDS.cast(pa.uuid())), "uuid[]", [f"{{{A_UUID},NULL}}"]),
+    (pa.array([A_UUID.bytes, None], pa.uuid()), "bytea", ["\\x" + A_UUID.hex, None]),
+    (listed(UUIDS.cast(pa.uuid())), "bytea[]", [f'{{"\\\\x{A_UUID.hex}",NULL}}']),
+    # Elements that are arrays themselves, by a domain.
+    (pa.array([[[1, 2], [3]], None]), "few[]", ['{"{1,2}","{3}"}', None]),
+    (pa.array([[1, 2], None]), "few", ["{1,2}", None]),
+    (pa.array([[Decimal("1.5000"), None]], pa.list_(pa.decimal128(8, 4))), "cents[]", ["{1.50,NULL}"]),
+]
+
 NOT_IN_PARQUET = {
+    "struct<>",
     "decimal128(5, -2)",
     "month_day_nano_interval",
     "run_end_encoded<run_ends: int64, values: string>",
@@ -607,6 +659,45 @@ REFUSALS: list[Refusal] = [
     ),
     (pa.array([{"a": 1, "b": "x"}, None, {"a": 2**33, "b": None}]), "pair", "22003", '("8589934592",)'),
     (pa.array([[0.5], None, [float("inf")]]), "jsonb", "22P02", '{"inf"}'),
+    # Exactness holds inside of others, at every depth.
+    (
+        pa.array([{"amount": Decimal(1)}, None, {"amount": Decimal("1.2345")}], pa.struct([SALE.field("amount")])),
+        "sale",
+        "22003",
+        '("1.2345")',
+    ),
+    (
+        pa.array([[{"amount": Decimal(1)}], None, [{"amount": Decimal("1.2345")}]], pa.list_(SALE)),
+        "sale[]",
+        "22003",
+        '{"(,\\"1.2345\\")"}',
+    ),
+    (
+        pa.array([{"paid": [Decimal(1)]}, None, {"paid": [Decimal("1.2345")]}], pa.struct([SALE.field("paid")])),
+        "sale",
+        "22003",
+        '("{\\"1.2345\\"}")',
+    ),
+    (pa.array([[Decimal(1)], None, [Decimal("1.2345")]]), "cents[]", "22003", '{"1.2345"}'),
+    (
+        pa.array([{"at": 0}, None, {"at": 1}], pa.struct([("at", pa.timestamp("ms", "UTC"))])),
+        "sale",
+        "22008",
+        '("1970-01-01 00:00:00.001Z")',
+    ),
+    (
+        pa.array([{"paid": [1]}, None, {"paid": [10_000]}], pa.struct([("paid", pa.list_(pa.int64()))])),
+        "sale",
+        "22003",
+        '(,,,,"{\\"10000\\"}")',
+    ),
+    (pa.array([[b"x" * 16], None, [b"x" * 15]], pa.list_(pa.binary())), "uuid[]", "22P02", '{"xxxxxxxxxxxxxxx"}'),
+    (
+        pa.StructArray.from_arrays([pa.array(["1", "2", '1,"b":2'], pa.json_())], ["a"]),
+        "jsonb",
+        "22P02",
+        '("1,\\"b\\":2")',
+    ),
 ]
 
 
@@ -650,6 +741,18 @@ def test_columns_that_would_lose_a_part_of_each_value(
     with pytest.raises(TargetError) as refused:
         target.from_arrow(pa.nulls(3, arrow), WriterName.COPY)
     assert (refused.value.code, refused.value.column) == (code, "c")
+
+
+@pytest.mark.parametrize("names", [["a", "c"], ["a", "a"]])
+def test_fields_that_a_composite_has_no_place_for(target: Target, names: list[str]) -> None:
+    target.create("trip[]")
+    inside = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names)
+    array = listed(pa.StructArray.from_arrays([inside], ["p"]))
+    with pytest.raises(TargetError) as refused:
+        target.from_arrow(array, WriterName.COPY)
+    assert (refused.value.code, refused.value.column) == ("unknown_field", "c[].p")
+    assert names[1] in refused.value.message
+    assert refused.value.hint == "Fields go by their names, and the attributes are: a, b."
 
 
 @pytest.mark.parametrize("rows", [0, 1])

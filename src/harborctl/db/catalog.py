@@ -7,7 +7,7 @@ know: a domain's base type, a generated column, whether a default exists without
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, MetaData, Table, Text, cast, column, func, select, text
@@ -39,6 +39,8 @@ class TargetColumn:
         always_identity: GENERATED ALWAYS AS IDENTITY.
         sequence: what its default takes numbers from, `schema.name`; None where it takes none.
         folding: its collation as SQL names it, if that may call different texts equal.
+        element: of an array, what it is made of, in any number of dimensions; else None.
+        attributes: of a composite, what it is made of, in order.
     """
 
     name: str
@@ -52,6 +54,8 @@ class TargetColumn:
     always_identity: bool
     sequence: str | None
     folding: str | None
+    element: TargetColumn | None = None
+    attributes: tuple[TargetColumn, ...] = ()
 
     @property
     def server_type(self) -> ServerType:
@@ -255,7 +259,7 @@ _COLUMNS = text("""
         WHERE bases.typtype = 'd'
     )
     SELECT attribute.attname AS name, format_type(attribute.atttypid, attribute.atttypmod) AS type,
-           bases.typname AS base, bases.modifier, bases.typtype AS kind,
+           bases.oid AS base_oid, bases.typname AS base, bases.modifier, bases.typtype AS kind,
            attribute.attnotnull OR bases.not_null AS not_null,
            (attribute.attnotnull OR bases.not_null) AND NOT attribute.atthasdef AND attribute.attidentity = ''
                AND NOT EXISTS (SELECT FROM pg_type AS declared
@@ -283,6 +287,33 @@ _COLUMNS = text("""
     ) AS sequence ON attribute.atthasdef OR attribute.attidentity <> ''
     WHERE attribute.attrelid = :oid
     ORDER BY attribute.attnum
+""")
+
+# The types that the table's columns are made of, at every depth.
+_TYPES = text("""
+    WITH RECURSIVE used AS (
+        SELECT atttypid AS oid FROM pg_attribute WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped
+      UNION
+        SELECT part.oid
+        FROM used JOIN pg_type AS type ON type.oid = used.oid
+        CROSS JOIN LATERAL (
+            SELECT type.typbasetype AS oid WHERE type.typtype = 'd'
+          UNION ALL
+            SELECT element.oid FROM pg_type AS element WHERE element.typarray = type.oid
+          UNION ALL
+            SELECT atttypid FROM pg_attribute WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped
+        ) AS part
+    )
+    SELECT type.oid, format_type(type.oid, NULL) AS label, type.typname AS name, type.typtype AS kind,
+           type.typbasetype AS basis, type.typtypmod AS modifier, element.oid AS element,
+           ARRAY(SELECT attname::text FROM pg_attribute
+                 WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS names,
+           ARRAY(SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+                 WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS labels,
+           ARRAY(SELECT ARRAY[atttypid::bigint, atttypmod] FROM pg_attribute
+                 WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS types
+    FROM used JOIN pg_type AS type ON type.oid = used.oid
+    LEFT JOIN pg_type AS element ON element.typarray = type.oid
 """)
 
 _KEYS = text("""
@@ -449,12 +480,54 @@ def described(connection: Connection, found: Relation) -> Target:
         schema=found.schema,
         name=found.name,
         kind=found.kind,
-        columns=tuple(TargetColumn(**column) for column in connection.execute(_COLUMNS, of_it).mappings()),
+        columns=_columns(connection, of_it),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
         references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),
         rules=tuple(Rule(**rule) for rule in behaviour.pop("rules") or ()),
         **behaviour,
     )
+
+
+def _columns(connection: Connection, of_it: dict[str, int]) -> tuple[TargetColumn, ...]:
+    rows = [dict(row) for row in connection.execute(_COLUMNS, of_it).mappings()]
+    oids = [row.pop("base_oid") for row in rows]
+    columns = tuple(TargetColumn(**row) for row in rows)
+    if not any(column.kind == "c" or column.base.startswith("_") for column in columns):
+        return columns
+    known = {row.oid: row for row in connection.execute(_TYPES, of_it)}
+    return tuple(_with_parts(column, oid, known) for column, oid in zip(columns, oids, strict=True))
+
+
+def _with_parts(column: TargetColumn, oid: int, known: dict[int, Any]) -> TargetColumn:
+    """The column, whose type this is, and what it is made of."""
+    found = known[oid]
+    if found.element is not None:
+        label = column.type.removesuffix("[]") if column.type.endswith("[]") else known[found.element].label
+        return replace(column, element=_part("", label, found.element, column.modifier, known))
+    attributes = zip(found.names, found.labels, found.types, strict=True)
+    parts = (_part(name, label, oid, modifier, known) for name, label, (oid, modifier) in attributes)
+    return replace(column, attributes=tuple(parts))
+
+
+def _part(name: str, label: str, oid: int, modifier: int, known: dict[int, Any]) -> TargetColumn:
+    """An element or attribute, as if it were a column of its own."""
+    while known[oid].kind == "d":
+        oid, modifier = known[oid].basis, known[oid].modifier
+    found = known[oid]
+    part = TargetColumn(
+        name=name,
+        type=label,
+        base=found.name,
+        modifier=modifier,
+        kind=found.kind,
+        not_null=False,
+        required=False,
+        generated=False,
+        always_identity=False,
+        sequence=None,
+        folding=None,
+    )
+    return _with_parts(part, oid, known)
 
 
 def _key(row: Any) -> UniqueKey:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types
 
 from harborctl.errors import TargetError
 from harborctl.load.text_forms import bare, is_binary, is_text, text_form
-from harborctl.load.text_rules import NotPlain, Session, text_rule
+from harborctl.load.text_rules import NotPlain, Session, every, text_rule
 from harborctl.load.typed_rules import Unstorable, located, typed_rule, utf8
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def codec(source: pa.DataType, column: TargetColumn, session: Session) -> Codec:
     Raises:
         TargetError: there is none that keeps the values as they are.
     """
-    if isinstance(source, pa.UuidType) and column.base == "uuid":
+    if isinstance(source, pa.UuidType) and column.base in ("uuid", "bytea"):
         inner = codec(source.storage_type, column, session)
         return Codec(inner.arrow, lambda array: inner.convert(array.storage), lambda array: inner.text(array.storage))
     plain = _bare_type(source, column)
@@ -62,8 +63,9 @@ def codec(source: pa.DataType, column: TargetColumn, session: Session) -> Codec:
         arrow = rule[0] if rule else pa.string()
         return Codec(arrow, lambda array: array.cast(arrow), text_form)
     if is_text(source) or (is_binary(source) and not _takes_bytes(source, column)):
-        return _text_codec(source, column, session)
-    typed = typed_rule(source, column)
+        texts = _text_codec(source, column, session)
+        return _uuid_codec(texts, column) if is_binary(source) and column.base == "uuid" else texts
+    typed = typed_rule(source, column, lambda inner, part: codec(inner, part, session).text)
     return Codec(typed.arrow, located(typed.convert, column), located(typed.text, column))
 
 
@@ -105,6 +107,28 @@ def _text_codec(source: pa.DataType, column: TargetColumn, session: Session) -> 
     if types.is_string(source):
         return Codec(arrow, convert, valid)  # whether text is UTF-8 the server finds out anyway
     return Codec(arrow, lambda array: convert(valid(array)), valid)
+
+
+def _uuid_codec(texts: Codec, column: TargetColumn) -> Codec:
+    """Bytes are a UUID as it is if there are 16 of them: no text of one is so short."""
+
+    def are_raw(array: pa.Array) -> pa.Array:
+        return pc.equal(pc.binary_length(array), 16)
+
+    def text(array: pa.Array) -> pa.Array:
+        array = array.cast(pa.binary())
+        digits = pc.utf8_slice_codeunits(text_form(pc.if_else(are_raw(array), array, None)), len("\\x"))
+        return pc.coalesce(digits, utf8(pc.if_else(are_raw(array), None, array)))
+
+    located_text = located(text, column)
+
+    def convert(array: pa.Array) -> pa.Array:
+        array = array.cast(pa.binary())
+        if every(are_raw(array)):
+            return array.cast(pa.binary(16))
+        return texts.convert(located_text(array).cast(pa.binary()))
+
+    return Codec(texts.arrow, convert, located_text)
 
 
 def _not_plain(_array: pa.Array) -> pa.Array:

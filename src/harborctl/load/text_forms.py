@@ -7,8 +7,9 @@ turned into Python objects, which know neither nanoseconds nor the year 10000.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -57,6 +58,12 @@ def is_list(arrow: pa.DataType) -> bool:
         or types.is_list_view(arrow)
         or types.is_large_list_view(arrow)
     )
+
+
+def dimensions_of(arrow: pa.DataType) -> int:
+    """How many lists lie in each other; 0 of what is no list."""
+    arrow = bare(pa.nulls(0, arrow)).type
+    return 1 + dimensions_of(arrow.value_type) if is_list(arrow) else 0
 
 
 def bare(array: pa.Array) -> pa.Array:
@@ -196,59 +203,69 @@ def _hex(array: pa.Array) -> pa.Array:
     return _each(array, lambda value: "\\x" + value.hex())
 
 
-def array_literals(array: pa.Array, element_text: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def array_literals(array: pa.Array, element_text: Callable[[pa.Array], pa.Array], dimensions: int = 1) -> pa.Array:
     """Lists as PostgreSQL reads arrays (manual, 8.15.2), their elements as `element_text` writes them.
 
     Every element is quoted: it may read NULL, or be empty, or have braces in it. A list in a list is a dimension more;
     there PostgreSQL has no NULL, and takes {{}} for {}.
     """
-
-    def items(values: pa.Array) -> Iterator[str]:
-        values = bare(values)
-        if not is_list(values.type):
-            return ("NULL" if text is None else _quoted(text) for text in element_text(values).to_pylist())
-        if pc.any(pc.equal(pc.list_value_length(values), 0)).as_py():
-            raise Inexpressible("PostgreSQL's arrays cannot have an empty list in a list")
-        return ("NULL" if text is None else text for text in array_literals(values, element_text).to_pylist())
-
-    return _lists(array, items, "{}")
+    items = array.flatten()
+    if dimensions == 1:
+        return _joined(array, _quoted(element_text(items)), "{}", "NULL")
+    items = bare(items)
+    if pc.any(pc.equal(pc.list_value_length(items), 0)).as_py():
+        raise Inexpressible("PostgreSQL's arrays cannot have an empty list in a list")
+    return _joined(array, array_literals(items, element_text, dimensions - 1), "{}", "NULL")
 
 
-def row_literals(array: pa.Array, texts: Sequence[Iterable[str | None]]) -> pa.Array:
+def row_literals(array: pa.Array, texts: Sequence[pa.Array | None]) -> pa.Array:
     """Structs as PostgreSQL reads rows (manual, 8.16.2), given each attribute's texts; NULL is nothing at all."""
-    return _structs(
-        array, texts, lambda row: "(" + ",".join("" if text is None else _quoted(text) for text in row) + ")"
-    )
+    nothing = pa.nulls(len(array), pa.string())
+    quoted = [nothing if text is None else _quoted(text) for text in texts]
+    return _where_valid(array, _around("(", _side_by_side(quoted, len(array), ",", ""), ")"))
 
 
-def _lists(array: pa.Array, item_texts: Callable[[pa.Array], Iterator[str]], around: str) -> pa.Array:
-    """Each list's items, written by `item_texts`, between the two characters of `around`."""
-    items = item_texts(array.flatten())
-    return _each(pc.list_value_length(array), lambda length: around[0] + ",".join(islice(items, length)) + around[1])
+def _joined(array: pa.Array, texts: pa.Array, around: str, null: str) -> pa.Array:
+    """Each list's items, whose texts follow each other, between the two characters of `around`."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())
+    ends = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)]).cast(pa.int32())
+    lists = pa.ListArray.from_arrays(ends, pc.fill_null(texts, null))
+    return _where_valid(array, _around(around[0], pc.binary_join(lists, ","), around[1]))
 
 
-def _structs(array: pa.Array, texts: Sequence[Iterable[Any]], form: Callable[[tuple[Any, ...]], str]) -> pa.Array:
-    """Each struct, written by `form` from its fields' texts."""
-    rows: Iterable[tuple[Any, ...]] = zip(*texts, strict=True) if texts else repeat((), len(array))
-    return _strings(
-        form(row) if is_there else None for row, is_there in zip(rows, array.is_valid().to_pylist(), strict=True)
-    )
+def _side_by_side(texts: Sequence[pa.Array], rows: int, between: str, null: str) -> pa.Array:
+    if not texts:
+        return pa.repeat("", rows)
+    return pc.binary_join_element_wise(*texts, between, null_handling="replace", null_replacement=null)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _around(before: str, texts: pa.Array, behind: str) -> pa.Array:
+    return pc.binary_join_element_wise(before, texts, behind, "")
+
+
+def _where_valid(array: pa.Array, texts: pa.Array) -> pa.Array:
+    return pc.if_else(array.is_valid(), texts, None) if array.null_count else texts
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    for character in ("\\", '"'):
+        texts = pc.replace_substring(texts, character, "\\" + character)
+    return _around('"', texts, '"')
 
 
 # -- JSON
 
 
 def _json(array: pa.Array) -> pa.Array:
+    is_document = isinstance(array.type, pa.JsonType)
     array = bare(array)
+    if is_document:
+        return _each(array, _document)
     arrow = array.type
     if types.is_map(arrow):
         return _json_objects_of_maps(array)
     if is_list(arrow):
-        return _lists(array, _json_items, "[]")
+        return _joined(array, _json(array.flatten()), "[]", "null")
     if types.is_struct(arrow):
         return _json_objects(array)
     texts = text_form(array)
@@ -269,10 +286,28 @@ def _json_items(array: pa.Array) -> Iterator[str]:
     return ("null" if text is None else text for text in _json(array).to_pylist())
 
 
+def _document(text: str) -> str:
+    """A text that says of itself to be JSON. Other text, put between brackets, might become JSON of another meaning."""
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Inexpressible(f"it is not JSON, though the file says so: {error}") from error
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise Inexpressible(f"JSON has no {name}")
+
+
 def _json_objects(array: pa.Array) -> pa.Array:
-    names = [array.type.field(number).name for number in range(array.type.num_fields)]
-    fields = [_json_items(field) for field in array.flatten()]
-    return _structs(array, fields, lambda row: _json_object(zip(map(json_text, names), row, strict=True)))
+    names = [field.name for field in array.type]
+    if len(set(names)) < len(names) and array.null_count < len(array):
+        raise Inexpressible("a JSON object cannot have two fields of one name")
+    fields = [
+        _around(json_text(name) + ":", pc.fill_null(_json(field), "null"), "")
+        for name, field in zip(names, array.flatten(), strict=True)
+    ]
+    return _where_valid(array, _around("{", _side_by_side(fields, len(array), ",", "null"), "}"))
 
 
 def _json_objects_of_maps(array: pa.Array) -> pa.Array:
@@ -298,7 +333,7 @@ _FORMS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array
     (types.is_duration, _clocks),
     (types.is_interval, _calendar_intervals),
     (is_binary, _hex),
-    (is_list, lambda array: array_literals(array, text_form)),
-    (types.is_struct, lambda array: row_literals(array, [text_form(field).to_pylist() for field in array.flatten()])),
+    (is_list, lambda array: array_literals(array, text_form, dimensions_of(array.type))),
+    (types.is_struct, lambda array: row_literals(array, [text_form(field) for field in array.flatten()])),
     (types.is_map, _json),
 )

@@ -16,7 +16,18 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from harborctl.errors import TargetError
-from harborctl.load.text_forms import Inexpressible, is_binary, is_list, is_text, json_form, text_form
+from harborctl.load.text_forms import (
+    Inexpressible,
+    array_literals,
+    bare,
+    dimensions_of,
+    is_binary,
+    is_list,
+    is_text,
+    json_form,
+    row_literals,
+    text_form,
+)
 from harborctl.load.text_rules import (
     FLOATS,
     INTEGERS,
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
     from harborctl.db.catalog import TargetColumn
 
     Way = Callable[[pa.Array], pa.Array]
+    TextWay = Callable[[pa.DataType, TargetColumn], Way]
 
 NUMBER_OUT_OF_RANGE, TIME_OUT_OF_RANGE, NOT_IN_REPERTOIRE, UNTRANSLATABLE = "22003", "22008", "22021", "22P02"
 
@@ -61,8 +73,8 @@ class _Inexact(ValueError):
     """Some value of an array would not arrive unchanged."""
 
 
-# What says that an array holds a value that cannot go.
-_REFUSALS = (pa.ArrowInvalid, Inexpressible, _Inexact, UnicodeDecodeError)
+# What says that an array holds a value that cannot go; Unstorable says it of a value inside of others.
+_REFUSALS = (pa.ArrowInvalid, Inexpressible, _Inexact, UnicodeDecodeError, Unstorable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,10 @@ class Rule:
     text: Way
 
 
-def typed_rule(source: pa.DataType, column: TargetColumn) -> Rule:
+def typed_rule(source: pa.DataType, column: TargetColumn, text_of: TextWay) -> Rule:
     """The exact way of `source`, which is neither text nor bytes to be read as text, into `column`.
+
+    `text_of` gives the way to text of any type, for what lies inside of others.
 
     Raises:
         TargetError: a part of every value, its day or its zone, would be lost.
@@ -90,7 +104,7 @@ def typed_rule(source: pa.DataType, column: TargetColumn) -> Rule:
     if base in ("json", "jsonb"):
         return Rule(*_json_way(base), json_form)
     if is_list(source) or types.is_map(source) or types.is_struct(source):
-        return _nested_rule(source, column)
+        return _nested_rule(source, column, text_of)
     if is_text_like(column):
         return Rule(pa.string(), text_form, text_form)
     _refuse_losing_parts(source, column)
@@ -147,34 +161,57 @@ def _json_way(base: str) -> tuple[pa.DataType, Way]:
     return pa.binary(), lambda array: jsonb(json_form(array))
 
 
-def _nested_rule(source: pa.DataType, column: TargetColumn) -> Rule:
+def _nested_rule(source: pa.DataType, column: TargetColumn, text_of: TextWay) -> Rule:
     if is_text_like(column):
         return Rule(pa.string(), json_form, json_form)
-    if is_list(source) and column.base.startswith("_"):
-        check = _element_check(source, column)
-        return _as_text(check)
+    if is_list(source) and column.element:
+        return Rule(None, _not_plain, _array_text(source, column.element, column.name, text_of))
     if types.is_struct(source) and column.kind == "c":
-        return _as_text(_same)
+        return Rule(None, _not_plain, _row_text(source, column, text_of))
     # Extension types such as vectors write lists as JSON does.
     return Rule(None, _not_plain, json_form)
 
 
-def _element_check(source: pa.DataType, column: TargetColumn) -> Way:
-    """Refuses lists with an element that an array's element type cannot hold unchanged; an array's modifier is its
-    elements'."""
+def _array_text(source: pa.DataType, element: TargetColumn, name: str, text_of: TextWay) -> Way:
+    """A list in a list is a dimension more, unless the elements are arrays themselves, by a domain."""
+    dimensions = 1 if element.element else dimensions_of(source)
     item = source.value_type
-    if is_list(item):
-        check = _element_check(item, column)
-    elif is_text(item) or is_binary(item) or types.is_nested(item):
-        return _same
-    else:
-        check = typed_rule(item, replace(column, base=column.base[1:])).text
+    for _ in range(dimensions - 1):
+        item = bare(pa.nulls(0, item)).type.value_type
+    text = text_of(item, replace(element, name=f"{name}[]"))
+    return lambda array: array_literals(array, text, dimensions)
 
-    def checked(array: pa.Array) -> pa.Array:
-        check(array.flatten())
-        return array
 
-    return checked
+def _row_text(source: pa.DataType, column: TargetColumn, text_of: TextWay) -> Way:
+    """Fields go into the attributes of their names, as json_populate_record has it; what is missing is NULL."""
+    names = [field.name for field in source]
+    attributes = [attribute.name for attribute in column.attributes]
+    for name in names:
+        if name not in attributes or names.count(name) > 1:
+            has = "has no attribute" if name not in attributes else "cannot take two fields named"
+            raise TargetError(
+                f"column {column.name} is {column.type}, which {has} {name}",
+                code="unknown_field",
+                column=column.name,
+                hint=f"Fields go by their names, and the attributes are: {', '.join(attributes)}.",
+            )
+    ways = [
+        (names.index(attribute.name), text_of(source.field(attribute.name).type, _inside(column, attribute)))
+        if attribute.name in names
+        else None
+        for attribute in column.attributes
+    ]
+
+    def text(array: pa.Array) -> pa.Array:
+        fields = array.flatten()
+        return row_literals(array, [way and way[1](fields[way[0]]) for way in ways])
+
+    return text
+
+
+def _inside(column: TargetColumn, attribute: TargetColumn) -> TargetColumn:
+    """The attribute, named with its place."""
+    return replace(attribute, name=f"{column.name}.{attribute.name}")
 
 
 # -- numbers
@@ -382,6 +419,8 @@ def _first_unstorable(array: pa.Array, way: Way, column: TargetColumn, error: Ex
         else:
             low = middle
     kind, told = array.type, shown(array.slice(low, 1))
+    if isinstance(error, Unstorable):
+        return Unstorable(low, told, error.code, error.reason)
     while is_list(kind):
         kind = kind.value_type
     if isinstance(error, UnicodeDecodeError) or is_text(kind) or is_binary(kind):
