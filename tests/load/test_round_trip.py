@@ -71,35 +71,35 @@ class Target:
 
     def __init__(self, database: Database, connection: psycopg.Connection[Any], folder: Path) -> None:
         self._database = database
-        self._connection = connection
+        self.connection = connection
         self.file = folder / "x.parquet"
         self._number = 0
         self.table = ""
 
     def create(self, type_name: str) -> None:
-        self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(self.table or "none")))
+        self.connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(self.table or "none")))
         self._number += 1
         self.table = f"target_{self._number}"
-        self._connection.execute(
+        self.connection.execute(
             sql.SQL("CREATE TABLE {} (c {})").format(sql.Identifier(self.table), sql.SQL(type_name))
         )
 
     def read_by_server(self, texts: Texts, type_name: str) -> Texts:
         """Each text as the server writes it once it has read it as a value of the type."""
         query = sql.SQL("SELECT CAST(CAST(%s AS text) AS {})::text").format(sql.SQL(type_name))
-        return [row[0] for text in texts for row in self._connection.execute(query, (text,))]
+        return [row[0] for text in texts for row in self.connection.execute(query, (text,))]
 
     def moments(self, microseconds: list[int | None]) -> Texts:
         """Microseconds since 1970 as the server writes the timestamp."""
         # Days and seconds apart: a product of an interval is one of doubles.
         query = "SELECT (timestamp '1970-01-01' + make_interval(days => %s, secs => %s))::text"
         parts = [(None, None) if count is None else divmod(count, DAY * 10**6) for count in microseconds]
-        rows = [self._connection.execute(query, (days, rest and rest / 10**6)).fetchone() for days, rest in parts]
+        rows = [self.connection.execute(query, (days, rest and rest / 10**6)).fetchone() for days, rest in parts]
         return [row[0] for row in rows if row]
 
     def stored(self) -> Texts:
         query = sql.SQL("SELECT c::text FROM {} ORDER BY ctid").format(sql.Identifier(self.table))
-        return [row[0] for row in self._connection.execute(query)]
+        return [row[0] for row in self.connection.execute(query)]
 
     def from_arrow(self, array: pa.Array, writer: WriterName) -> Texts:
         self._empty()
@@ -132,7 +132,7 @@ class Target:
         return LoadOptions((str(self.file),), table=self.table, writer=writer, ledger=False)
 
     def _empty(self) -> None:
-        self._connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(self.table)))
+        self.connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(self.table)))
 
 
 @pytest.fixture(scope="module")
