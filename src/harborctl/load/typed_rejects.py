@@ -17,7 +17,7 @@ from pyarrow import types
 from harborctl.load.rejects import Malformation, told_apart
 from harborctl.load.text_forms import is_binary, is_text, text_form
 from harborctl.load.typed_rules import Unstorable, shown
-from harborctl.sources.batch import REASON_COLUMNS, REJECT_COLUMNS
+from harborctl.sources.batch import FINER, REASON_COLUMNS, REJECT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,10 +51,13 @@ class _Typed:
     def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:  # noqa: ARG002  # as `Form` has it
         if isinstance(rejected.original, Malformation) or rejected.original.row is None:
             raise AssertionError("a file of typed values has no malformed records")
-        if rejected.source != self._source or len(self._rows) == PIECE_ROWS:
+        row = rejected.original.row
+        if self._rows and (
+            rejected.source != self._source or len(self._rows) == PIECE_ROWS or row.schema != self._rows[-1].schema
+        ):
             self._flush()
         self._source = rejected.source
-        self._rows.append(rejected.original.row)
+        self._rows.append(row)
         self._reasons.append(reason)
 
     def end(self) -> None:
@@ -137,7 +140,10 @@ def _types(sources: Sequence[Source]) -> dict[ColumnKey, list[pa.DataType]]:
     for source in sources:
         for key, field in zip(told_apart(source.schema.names), source.schema, strict=True):
             if field.name not in REJECT_COLUMNS:
-                found.setdefault(key, []).append(_plain_type(field.type))
+                types_of_it = found.setdefault(key, [])
+                types_of_it.append(_plain_type(field.type))
+                if FINER in (field.metadata or {}):
+                    types_of_it.append(pa.timestamp("ns"))
     return found
 
 

@@ -28,6 +28,10 @@ REASON_COLUMNS = (
 REJECT_COLUMNS = (*REASON_COLUMNS, RAW_COLUMN)
 
 
+# In the metadata of a field: some batches may have its times in this, finer unit.
+FINER = b"harborctl.finer"
+
+
 def _unnumbered(_row: int) -> int:
     raise AssertionError("nobody has numbered the rows of this batch")
 

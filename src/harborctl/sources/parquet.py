@@ -1,4 +1,9 @@
-"""Parquet sources: typed columns, read row group by row group in small batches."""
+"""Parquet sources: typed columns, read in batches cut by size, however large row groups are.
+
+A file that proves itself damaged by the checksums of its pages is refused. INT96 moments, which Arrow reads as
+nanoseconds, are microseconds here, so that those before 1677 and after 2262 stay what they are; a batch in which some
+are finer comes with nanoseconds after all.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location, SourceFormat
-from harborctl.sources.batch import Batch, Original
+from harborctl.sources.batch import FINER, Batch, Original
 from harborctl.sources.files import SourceFile, sha256_of
+from harborctl.sources.sizes import BATCH_BYTES, BATCH_ROWS, bytes_per_row, cut, rows_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from harborctl.sources.batch import Malformed
 
-# About as many bytes as a CSV block: small batches keep the encoder's buffers small and the socket busy.
-BATCH_ROWS = 8192
+# Column chunks are read in pieces of this size: a row group may be as large as the file.
+BUFFER_BYTES = 256 * 1024
+
+PROBED_ROWS = 64
+
+DATETIME_OVERFLOW = "22008"
 
 
 class ParquetSource:
@@ -43,11 +56,16 @@ class ParquetSource:
         self._rows = 0
         self._groups = groups
         self._rows_before = rows_before
+        self._row_bytes = 0.0
         try:
-            self._file = pq.ParquetFile(file.path, memory_map=False, pre_buffer=False)
+            self._file = _opened(file.path, "us")
             self.schema: pa.Schema = self._file.schema_arrow
+            self._int96 = _int96_columns(self._file)
+            self._nanoseconds = _opened(file.path, "ns") if self._int96 else None
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
+        for number in self._int96:
+            self.schema = self.schema.set(number, self.schema.field(number).with_metadata({FINER: b"ns"}))
 
     def batches(
         self,
@@ -56,26 +74,11 @@ class ParquetSource:
         malformed: Malformed | None = None,  # noqa: ARG002  # as `Source` has it
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
-        names = [self.schema.field(column).name for column in columns]
-        reader = self._file.iter_batches(
-            batch_size=BATCH_ROWS, row_groups=self._groups, columns=list(dict.fromkeys(names)), use_threads=False
-        )
-        while True:
-            try:
-                records = next(reader, None)
-            except (pa.ArrowException, OSError) as error:
-                raise BadRow(
-                    f"the file is damaged: {error}",
-                    code="bad_parquet",
-                    location=Location(self.name, self._rows_before + self._rows + 1),
-                    hint="Fetch the file again: it may have been cut short.",
-                ) from error
-            if records is None:
-                return
-            first_row = self._rows_before + self._rows + 1
+        groups = range(self._file.metadata.num_row_groups) if self._groups is None else self._groups
+        for records in self._read(groups, columns, self._rows_before):
+            before = self._rows_before + self._rows
             self._rows += records.num_rows
-            row_of = partial(int.__add__, first_row - 1)
-            yield Batch(self._chosen(records, columns), self.name, partial(int.__add__, first_row), row_of=row_of)
+            yield Batch(records, self.name, partial(int.__add__, before + 1), row_of=partial(int.__add__, before))
 
     def _chosen(self, records: pa.RecordBatch, columns: Sequence[int]) -> pa.RecordBatch:
         """The columns at these positions. The file is asked for columns by name, and has all of a name in its order."""
@@ -89,18 +92,98 @@ class ParquetSource:
         """See `Source.originals`."""
         metadata = self._file.metadata
         group, behind, pieces = 0, 0, iter(())
-        piece, piece_start = None, 0
+        piece: pa.RecordBatch | None = None
+        piece_start = 0
         for row in rows:
             while row >= behind + metadata.row_group(group).num_rows:
                 behind += metadata.row_group(group).num_rows
                 group, piece = group + 1, None
             if piece is None:
-                pieces = self._file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], use_threads=False)
+                pieces = self._read([group], range(len(self.schema)), behind)
                 piece, piece_start = next(pieces), behind
             while row >= piece_start + piece.num_rows:
                 piece_start += piece.num_rows
                 piece = next(pieces)
             yield Original(row + 1, row=piece.slice(row - piece_start, 1))
+
+    def _read(self, groups: Sequence[int], columns: Sequence[int], row: int) -> Iterator[pa.RecordBatch]:
+        """The rows of these groups, before which there are `row`, in batches cut by size.
+
+        Raises:
+            BadRow: the file proves itself damaged, or has a moment that Arrow has no unit for.
+        """
+        try:
+            for together in self._runs(groups):
+                step = self._step(together, columns)
+                reader = self._batches_of(self._file, together, step, columns)
+                finer = self._nanoseconds and self._batches_of(self._nanoseconds, together, step, columns)
+                for records in reader:
+                    self._row_bytes = max(self._row_bytes, bytes_per_row(records))
+                    # Both readers cut alike, the exact values decide about each row.
+                    for exact in _exact(records, next(finer)) if finer else (records,):
+                        if exact is None:
+                            raise self._too_fine(row + 1)
+                        for piece in cut(exact):
+                            yield piece
+                            row += piece.num_rows
+        except pa.ArrowNotImplementedError as error:
+            raise SourceError(
+                f"{self.name} cannot be read: {error}",
+                code="unknown_type",
+                hint="Write its nested columns without dictionaries.",
+            ) from error
+        except (pa.ArrowException, OSError) as error:
+            raise BadRow(
+                f"the file is damaged: {error}",
+                code="bad_parquet",
+                location=Location(self.name, row + 1),
+                hint="Fetch the file again: it may have been cut short.",
+            ) from error
+
+    def _batches_of(
+        self, file: pq.ParquetFile, groups: list[int], rows: int, columns: Sequence[int]
+    ) -> Iterator[pa.RecordBatch]:
+        names = list(dict.fromkeys(self.schema.names[column] for column in columns))
+        for records in file.iter_batches(batch_size=rows, row_groups=groups, columns=names, use_threads=False):
+            yield self._chosen(records, columns)
+
+    def _runs(self, groups: Sequence[int]) -> Iterator[list[int]]:
+        """Row groups that are read in one go: small ones together, so that batches do not become as small as they."""
+        run, rows, size = list[int](), 0, 0
+        for group in groups:
+            metadata = self._file.metadata.row_group(group)
+            # Arrow cannot put the dictionaries of several groups together inside of lists and structs.
+            if run and (rows >= BATCH_ROWS or size >= BATCH_BYTES or _has_inner_dictionary(self.schema)):
+                yield run
+                run, rows, size = [], 0, 0
+            run.append(group)
+            rows += metadata.num_rows
+            size += metadata.total_byte_size
+        if run:
+            yield run
+
+    def _step(self, groups: list[int], columns: Sequence[int]) -> int:
+        """How many rows of these groups make a batch."""
+        owners = _owners(self.schema)
+        rows = size = 0
+        for group in groups:
+            metadata = self._file.metadata.row_group(group)
+            rows += metadata.num_rows
+            chunks = (metadata.column(n) for n in range(metadata.num_columns) if owners[n] in columns)
+            size += sum(chunk.total_uncompressed_size for chunk in chunks)
+        if not self._row_bytes and rows > PROBED_ROWS:
+            # What values take that a dictionary has, only reading some tells.
+            probe = next(self._batches_of(self._file, groups[:1], PROBED_ROWS, columns), None)
+            self._row_bytes = bytes_per_row(probe) if probe is not None else 0.0
+        return rows_within(max(size / max(rows, 1), self._row_bytes))
+
+    def _too_fine(self, row: int) -> BadRow:
+        return BadRow(
+            "a moment before 1677 or after 2262 is finer than microseconds",
+            code=DATETIME_OVERFLOW,
+            location=Location(self.name, row),
+            hint="Write the column as timestamps of microseconds; INT96 is deprecated.",
+        )
 
     def row_groups(self) -> tuple[int, ...]:
         """The rows of each row group."""
@@ -119,6 +202,8 @@ class ParquetSource:
     def close(self) -> None:
         """See `Source.close`."""
         self._file.close()
+        if self._nanoseconds:
+            self._nanoseconds.close()
 
     def _unreadable(self, error: Exception) -> SourceError:
         return SourceError(
@@ -126,3 +211,87 @@ class ParquetSource:
             code="bad_parquet",
             hint="Fetch the file again: it may have been cut short. Another format is named by --format.",
         )
+
+
+def _opened(path: Path, int96_unit: str) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        path,
+        memory_map=False,
+        pre_buffer=False,
+        buffer_size=BUFFER_BYTES,
+        page_checksum_verification=True,
+        coerce_int96_timestamp_unit=int96_unit,
+    )
+
+
+# -- the leaves of columns, which are what Parquet calls columns
+
+
+def _owners(schema: pa.Schema) -> list[int]:
+    """For each leaf the position of its column."""
+    return [position for position, field in enumerate(schema) for _ in range(_leaf_count(field.type))]
+
+
+def _leaf_count(arrow: pa.DataType) -> int:
+    if isinstance(arrow, pa.BaseExtensionType):
+        return _leaf_count(arrow.storage_type)
+    return sum(_leaf_count(arrow.field(n).type) for n in range(arrow.num_fields)) if types.is_nested(arrow) else 1
+
+
+def _has_inner_dictionary(schema: pa.Schema) -> bool:
+    def inside(arrow: pa.DataType) -> bool:
+        parts = [arrow.field(n).type for n in range(arrow.num_fields)] if types.is_nested(arrow) else []
+        return any(types.is_dictionary(part) or inside(part) for part in parts)
+
+    return any(inside(field.type) for field in schema)
+
+
+# -- INT96: days and nanoseconds, of which Arrow makes one number
+
+
+def _int96_columns(file: pq.ParquetFile) -> list[int]:
+    """The positions of columns with such moments in them."""
+    owners, leaves = _owners(file.schema_arrow), range(len(file.schema))
+    return sorted({owners[leaf] for leaf in leaves if file.schema.column(leaf).physical_type == "INT96"})
+
+
+def _exact(micro: pa.RecordBatch, nano: pa.RecordBatch) -> Iterator[pa.RecordBatch | None]:
+    """Rows read in both units → rows in one that has their moments exactly; None stands for the first that none has.
+
+    Nanoseconds go round at their ends (1677, 2262), microseconds lose digits.
+    """
+    pairs = [pair for m, n in zip(micro.columns, nano.columns, strict=True) for pair in _moments(m, n)]
+    if all(pc.all(pc.equal(pc.multiply(m, 1000), n), min_count=0).as_py() for m, n in pairs):
+        yield micro
+    elif all(pc.all(pc.less(pc.abs(m), NANOSECOND_END), min_count=0).as_py() for m, _ in pairs):
+        yield nano
+    elif micro.num_rows == 1:
+        yield None
+    else:
+        middle = micro.num_rows // 2
+        yield from _exact(micro.slice(0, middle), nano.slice(0, middle))
+        yield from _exact(micro.slice(middle), nano.slice(middle))
+
+
+# In microseconds, from 1970.
+NANOSECOND_END = 2**63 // 1000
+
+
+def _moments(micro: pa.Array, nano: pa.Array) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """The arrays' numbers where they differ in their unit, from lists and structs, too."""
+    if micro.type == nano.type:
+        return
+    if types.is_timestamp(micro.type):
+        yield micro.cast(pa.int64()), nano.cast(pa.int64())
+    elif types.is_map(micro.type):
+        entries = [pa.ListArray.from_arrays(a.offsets, _entries(a)).flatten() for a in (micro, nano)]
+        yield from _moments(*entries)
+    elif types.is_struct(micro.type):
+        for m, n in zip(micro.flatten(), nano.flatten(), strict=True):
+            yield from _moments(m, n)
+    else:
+        yield from _moments(micro.flatten(), nano.flatten())
+
+
+def _entries(maps: pa.MapArray) -> pa.StructArray:
+    return pa.StructArray.from_arrays([maps.keys, maps.items], ["key", "value"])
