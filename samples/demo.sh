@@ -1,6 +1,26 @@
 #!/bin/sh
-# The main job on the samples, with the embedded PostgreSQL. Run by `make demo`; BIN is the folder of the programs.
+# The main job on the samples, with the embedded PostgreSQL. Run by `make demo` in the checkout; BIN is the folder of the
+# programs. `demo.sh clean` removes the database that it has made.
 set -eu
+
+# The demonstration has a database of its own, and no way to any other.
+for name in $(env | sed -nE 's/^((PG|HARBORCTL_)[A-Za-z0-9_]*|DATABASE_URL)=.*/\1/p'); do
+    unset "$name"
+done
+HARBORCTL_HOME=$PWD/.demo
+export HARBORCTL_HOME
+
+if [ "${1-}" = clean ]; then
+    if [ -x "$BIN/python" ]; then
+        # Not by its script, nor by what is installed: both name the folder that the checkout was in when it was set up.
+        PYTHONPATH=src "$BIN/python" -m harborctl db destroy --yes --quiet
+    elif [ -e .demo/postgres/postmaster.pid ]; then
+        echo 'error: the server of .demo may be running, and nothing here can stop it: run make demo, then make clean' >&2
+        exit 1
+    fi
+    rm -rf .demo
+    exit
+fi
 
 run() {
     printf '\n$ %s\n' "harborctl $*"
@@ -8,9 +28,14 @@ run() {
 }
 
 # Start over, so that the second time shows the same as the first.
-"$BIN/harborctl" db destroy --yes --quiet
-"$BIN/harborctl" db start --quiet
 trap '"$BIN/harborctl" db stop --quiet' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+"$BIN/harborctl" db destroy --yes --quiet >/dev/null
+"$BIN/harborctl" db start --quiet
+# A harborctl.toml that lies here may name another database: what is said goes first.
+HARBORCTL_URL=$("$BIN/harborctl" db url)
+export HARBORCTL_URL
 
 run load samples/products.csv -t harbor.products
 run load samples/variants.csv -t harbor.variants
@@ -21,12 +46,13 @@ run load samples/nightly_variants.csv -t harbor.variants --mode upsert --key sku
 run report low_stock
 run count harbor.products harbor.variants harbor.stock_reservations --exact
 
+quoted=$(printf '%s' "$HARBORCTL_HOME" | sed "s/'/'\\\\''/g")
 cat <<END
 
-That was a real PostgreSQL, kept in ${HARBORCTL_HOME}. What next?
+That was a real PostgreSQL, kept in ${HARBORCTL_HOME} until make demo starts over. What next?
 
   . .venv/bin/activate
-  export HARBORCTL_HOME=${HARBORCTL_HOME}
+  export HARBORCTL_HOME='${quoted}'
   harborctl load your.csv -t harbor.products    load a file of your own
   harborctl report                              the list of reports
   harborctl db psql                             look around

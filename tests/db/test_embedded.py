@@ -18,13 +18,18 @@ import psycopg
 import pytest
 
 from harborctl.db import programs
-from harborctl.db.embedded import Server, home_directory
+from harborctl.db.embedded import MARK, Server, home_directory
+from harborctl.db.engine import open_embedded
 from harborctl.errors import ConnectionFailed
+from harborctl.model import ConnectionOptions
+from tests.inprocess import Invoke, invoke
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Harborctl, Run
+
+__all__ = ["invoke"]
 
 VERSION = programs.wanted_version()
 OTHER_VERSION = next(version for version in programs.FOLDERS if version != VERSION)
@@ -165,7 +170,7 @@ def test_other_databases_have_no_place_here(harborctl: Harborctl) -> None:
 
 @pytest.mark.parametrize(("reply", "code", "left"), [(b"n\n", 1, True), (b"y\n", 0, False)])
 def test_destroy_asks(tmp_path: Path, reply: bytes, code: int, *, left: bool) -> None:
-    (tmp_path / "postgres").mkdir()
+    cluster(tmp_path / "postgres")
     keyboard, terminal = pty.openpty()
     os.write(keyboard, reply)
     done = subprocess.run(
@@ -179,10 +184,43 @@ def test_destroy_asks(tmp_path: Path, reply: bytes, code: int, *, left: bool) ->
     os.close(keyboard)
     os.close(terminal)
     assert done.returncode == code
-    assert f"Delete {tmp_path / 'postgres'} and everything in it? [y/N] " in done.stderr
+    assert f"This deletes {tmp_path / 'postgres'} and everything in it. Go on? [y/N] " in done.stderr
     assert ("Nothing was deleted." in done.stderr) is left
     assert done.stdout == ("" if left else "There is no data yet.\n")
     assert (tmp_path / "postgres").exists() is left
+
+
+def cluster(folder: Path, version: str = VERSION, *, mark: str = MARK) -> Path:
+    """What is seen of a cluster from outside."""
+    folder.mkdir(parents=True)
+    (folder / "PG_VERSION").write_text(f"{version}\n")
+    (folder / "postgresql.conf").write_text(f"port = 5432\n{mark}\n")
+    return folder
+
+
+@pytest.mark.parametrize("foreign", ["letters", "cluster", "file"])
+@pytest.mark.parametrize("command", [["destroy", "--yes"], ["start"], ["upgrade"], ["backup", "x"]])
+def test_what_is_not_ours_is_left_alone(invoke: Invoke, tmp_path: Path, foreign: str, command: list[str]) -> None:
+    data = tmp_path / "own" / "postgres"
+    match foreign:
+        case "letters":
+            data.mkdir(parents=True)
+            (data / "to_grandma.txt").write_text("mine")
+        case "cluster":
+            cluster(data, mark="# somebody else's")
+        case "file":
+            data.parent.mkdir()
+            data.write_text("mine")
+    (data.parent / "keep").write_text("mine")
+    before = {path: path.is_file() and path.read_bytes() for path in data.parent.rglob("*")}
+    run = invoke("db", *command, env={"HARBORCTL_HOME": str(data.parent)})
+    assert (run.code, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"error: {data} is not a database that harborctl has made: it is left alone\n"
+        "hint: Set HARBORCTL_HOME to another folder, or move that one away.\n"
+    )
+    after = {path: path.is_file() and path.read_bytes() for path in data.parent.rglob("*")}
+    assert {path: after[path] for path in after if path.suffix != ".lock"} == before
 
 
 # Sharing
@@ -269,6 +307,47 @@ def test_a_server_that_was_killed(home: Path) -> None:
                 assert answer(Server().url) == 42
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
+
+
+def test_a_server_that_dies_is_started_again_under_those_who_use_it(home: Path) -> None:
+    with open_embedded(ConnectionOptions(), migrate=False) as database:
+        for _ in range(2):
+            with database.engine.connect() as connection:
+                assert connection.exec_driver_sql("SELECT 42").scalar_one() == 42
+            os.kill(pid_of(home), signal.SIGKILL)
+            while running(home):
+                time.sleep(0.01)
+            database.engine.dispose()
+    assert not running(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_is_told_as_such(invoke: Invoke, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("no right to mount")
+    env: dict[str, str | None] = {"HARBORCTL_URL": None, "HARBORCTL_HOME": str(disk / "home")}
+    try:
+        assert invoke("db", "psql", "--", "-qc", "CREATE TABLE t (a int, b text)", env=env).code == 0
+        source = tmp_path / "t.csv"
+        with source.open("w") as file:
+            file.write("a,b\n")
+            file.writelines(f"{number},{'x' * 400}\n" for number in range(60_000))
+        run = invoke("load", source, "--retries", "1", env=env)
+        assert (run.code, run.stdout) == (3, "")
+        assert run.stderr.endswith(
+            f"error: the disk is full that holds the embedded database {disk}/home/postgres\n"
+            "hint: Make room there, and run it again: the server starts again by itself, with what was committed.\n"
+        )
+        subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
+        run = invoke("load", source, "--quiet", env=env)
+        assert (run.code, run.stderr) == (0, "")
+    finally:
+        server = Server(disk / "home")
+        server.stop()
+        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1, None], ids=["ours", "nobody", "none"])
@@ -358,11 +437,6 @@ def test_a_home_that_cannot_be_one(harborctl: Harborctl, tmp_path: Path) -> None
     run = harborctl("db", "start", env={"HARBORCTL_HOME": str(tmp_path / "file" / "home")})
     assert (run.code, run.stdout) == (3, "")
     assert run.stderr.startswith(f"error: the embedded server cannot use {tmp_path}/file/home: Not a directory\nhint: ")
-    (tmp_path / "full" / "postgres").mkdir(parents=True)
-    (tmp_path / "full" / "postgres" / "something").write_text("")
-    run = harborctl("db", "start", env={"HARBORCTL_HOME": str(tmp_path / "full")})
-    assert (run.code, run.stdout) == (3, "")
-    assert "cannot use" in run.stderr
 
 
 def test_settings_that_the_server_refuses(home: Path) -> None:
@@ -390,12 +464,10 @@ def test_it_lets_nobody_in_but_its_owner(home: Path) -> None:
 
 def test_another_version(harborctl: Harborctl, tmp_path: Path, home: Path) -> None:
     env: dict[str, str | None] = {"PGSERVER_POSTGRES_VERSION": OTHER_VERSION, "HARBORCTL_HOME": str(home)}
-    run = harborctl("db", "start", env=env)
-    assert (run.code, run.stdout) == (2, "")
-    assert run.stderr.startswith(
-        f"error: the embedded database in {home}/postgres is of PostgreSQL {VERSION}, not {OTHER_VERSION}\n"
-        f"hint: Set PGSERVER_POSTGRES_VERSION={VERSION} or another HARBORCTL_HOME"
-    )
+    # A cluster is served by the programs of its own version, whatever a new one would be made with.
+    run = harborctl("db", "psql", "--", "-Atc", "SHOW server_version", env=env)
+    assert (run.code, run.stderr) == (0, "")
+    assert run.stdout.startswith(f"{VERSION}.")
     env["HARBORCTL_HOME"] = str(tmp_path / "other")
     run = harborctl("db", "psql", "--", "-Atc", "SHOW server_version", env=env)
     assert (run.code, run.stderr) == (0, "")
@@ -404,6 +476,15 @@ def test_another_version(harborctl: Harborctl, tmp_path: Path, home: Path) -> No
     run = harborctl("db", "start", env=env)
     assert (run.code, run.stdout) == (2, "")
     assert "PGSERVER_POSTGRES_VERSION is '17'" in run.stderr
+
+
+def test_a_version_that_is_not_installed(invoke: Invoke, tmp_path: Path) -> None:
+    data = cluster(tmp_path / "own" / "postgres", "17")
+    run = invoke("db", "start", env={"HARBORCTL_HOME": str(data.parent)})
+    assert (run.code, run.stdout) == (2, "")
+    assert run.stderr.startswith(
+        f"error: the embedded database in {data} is of PostgreSQL 17, and what is installed brings 16 and 18\nhint: "
+    )
 
 
 @pytest.mark.parametrize("arguments", [["db", "start"], ["db", "status"], ["count", "x"]])

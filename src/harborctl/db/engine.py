@@ -24,7 +24,7 @@ from harborctl.db.qualified import QualifiedCompiler
 from harborctl.db.search_path import begin_qualified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harborctl.model import ConnectionOptions
 
@@ -75,14 +75,17 @@ def open_embedded(options: ConnectionOptions, *, migrate: bool = True) -> Iterat
     from harborctl.db.migrations import pending, upgrade
 
     server = Server()
-    with server.leased(), _engine(url.Address(server.parameters, server.url), options) as engine:
+    address = url.Address(server.parameters, server.url)
+    with server.leased(), _engine(address, options, server.ensure_running) as engine:
         if migrate and pending(engine):
             upgrade(engine)
         yield Database(engine, server.url, embedded=True, options=options)
 
 
 @contextmanager
-def _engine(address: url.Address, options: ConnectionOptions) -> Iterator[sqlalchemy.Engine]:
+def _engine(
+    address: url.Address, options: ConnectionOptions, ensure_running: Callable[[], None] | None = None
+) -> Iterator[sqlalchemy.Engine]:
     parameters: dict[str, Any] = {
         **address.parameters,
         # PGAPPNAME and an application_name in the URL go first.
@@ -101,7 +104,7 @@ def _engine(address: url.Address, options: ConnectionOptions) -> Iterator[sqlalc
         hide_parameters=True,  # a row is not for logs and tracebacks
         use_native_hstore=False,  # would look the type up in each new session
     )
-    _explain_refusals(engine, parameters)
+    _explain_refusals(engine, parameters, ensure_running)
     set_up_transactions(engine, options)
     _log_slow_statements(engine, options.log_slow)
     try:
@@ -111,9 +114,13 @@ def _engine(address: url.Address, options: ConnectionOptions) -> Iterator[sqlalc
         engine.dispose()
 
 
-def _explain_refusals(engine: sqlalchemy.Engine, parameters: dict[str, Any]) -> None:
+def _explain_refusals(
+    engine: sqlalchemy.Engine, parameters: dict[str, Any], ensure_running: Callable[[], None] | None
+) -> None:
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:
+        if ensure_running:
+            ensure_running()
         try:
             return dialect.connect(*arguments, **settings)
         except psycopg.errors.ConnectionTimeout as error:

@@ -68,14 +68,14 @@ class Programs:
             os.chown(directory, self.account.pw_uid, self.account.pw_gid)
 
 
-def find_programs() -> Programs:
-    """The programs of the version that PGSERVER_POSTGRES_VERSION names, which is the wheel's own variable.
+def find_programs(version: str | None = None) -> Programs:
+    """The programs of a major version that the wheel brings; without one, of the version that is wanted.
 
     Raises:
         UsageError: the wheel is not installed, or lacks that version.
         ConnectionFailed: we are root, and there is nobody to run them as.
     """
-    version = wanted_version()
+    version = version or wanted_version()
     folder = (require_wheel() / FOLDERS[version]).resolve()
     if os.geteuid() != 0:
         return Programs(version, folder, None)
@@ -98,7 +98,11 @@ def require_wheel() -> Path:
 
 
 def wanted_version() -> str:
-    """The major version to use; a UsageError if the wheel has no such one."""
+    """The major version of a new cluster, by PGSERVER_POSTGRES_VERSION, which is the wheel's own variable.
+
+    Raises:
+        UsageError: the wheel has no such version.
+    """
     wanted = os.environ.get("PGSERVER_POSTGRES_VERSION") or DEFAULT_VERSION
     if wanted not in FOLDERS:
         raise UsageError(
