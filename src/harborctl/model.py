@@ -139,6 +139,7 @@ class CsvDialect:
         header: the first record names the columns.
         columns: names that replace the header's, or stand in for it when there is none.
         skip_lines: physical lines to leave out before the header.
+        max_record_bytes: a larger record is bad; of JSON Lines, too. None is 1 GiB, of JSON Lines 256 MiB.
     """
 
     delimiter: str = ","
@@ -149,6 +150,7 @@ class CsvDialect:
     header: bool = True
     columns: tuple[str, ...] = ()
     skip_lines: int = 0
+    max_record_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

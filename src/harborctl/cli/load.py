@@ -274,6 +274,16 @@ def load_options(
     skip_lines: Annotated[
         int, typer.Option("--skip-lines", metavar="N", min=0, help="Lines before the header.", rich_help_panel=CSV)
     ] = 0,
+    max_record_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-record-bytes",
+            metavar="N",
+            min=1,
+            help="A larger record of CSV, or line of JSON, is bad. \\[default: 1 GiB; of JSON Lines 256 MiB]",
+            rich_help_panel=CSV,
+        ),
+    ] = None,
 ) -> LoadOptions:
     """What the options of `harborctl load` mean; a job's loads have the same ones."""
     from harborctl.load.parts import check_parts, in_parts
@@ -334,6 +344,7 @@ def load_options(
             header=not no_header,
             columns=_names(columns),
             skip_lines=skip_lines,
+            max_record_bytes=max_record_bytes,
         ),
         columns=ColumnOptions(
             maps=_maps(renames, constants),

@@ -8,7 +8,7 @@ another zone. Columns without a rule always travel as text (`text_forms`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from harborctl.errors import TargetError
+from harborctl.load.json_rules import is_json, is_nested, literals
 from harborctl.load.text_forms import bare, is_binary, is_text, text_form
 from harborctl.load.text_rules import NotPlain, Session, every, text_rule
 from harborctl.load.typed_rules import Unstorable, located, typed_rule, utf8
+from harborctl.sources.json_values import JsonValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,8 @@ def codec(source: pa.DataType, column: TargetColumn, session: Session) -> Codec:
     Raises:
         TargetError: there is none that keeps the values as they are.
     """
+    if isinstance(source, JsonValue):
+        return _json_codec(column, session)
     if isinstance(source, pa.UuidType) and column.base in ("uuid", "bytea"):
         inner = codec(source.storage_type, column, session)
         return Codec(inner.arrow, lambda array: inner.convert(array.storage), lambda array: inner.text(array.storage))
@@ -67,6 +71,16 @@ def codec(source: pa.DataType, column: TargetColumn, session: Session) -> Codec:
         return _uuid_codec(texts, column) if is_binary(source) and column.base == "uuid" else texts
     typed = typed_rule(source, column, lambda inner, part: codec(inner, part, session).text)
     return Codec(typed.arrow, located(typed.convert, column), located(typed.text, column))
+
+
+def _json_codec(column: TargetColumn, session: Session) -> Codec:
+    """JSON goes into documents as it stands, and into arrays and rows by what it is made of. Of other values the reader
+    tells the text (see `Codec.direct`), which COPY would read, too."""
+    if is_json(column):
+        return _text_codec(pa.string(), column, session)
+    if is_nested(column):
+        return Codec(None, _not_plain, lambda array: literals(array, column))
+    return replace(_text_codec(pa.string(), column, session), direct=pa.string())
 
 
 def _bare_type(source: pa.DataType, column: TargetColumn) -> pa.DataType:

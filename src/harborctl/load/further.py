@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.errors import BadRow, HarborctlError
 from harborctl.load.encode import CopyFormat
 from harborctl.load.inputs import Inputs
+from harborctl.load.plan import settle_columns
 from harborctl.load.planned_rows import planned_rows
 from harborctl.load.screen import Screen, required
 from harborctl.model import OnError
@@ -45,10 +46,13 @@ def further_bad_rows(
     search = _Search(first)
     with suppress(HarborctlError, DBAPIError, OSError), engine.connect() as connection:
         rejecting = replace(options.rejects, on_error=OnError.REJECT)
-        for source, plan in zip(open_sources(replace(options, rejects=rejecting), found), plans, strict=True):
-            try:
+        sources = open_sources(replace(options, rejects=rejecting), found)
+        try:
+            settle_columns(sources, plans[0].target, options)
+            for source, plan in zip(sources, plans, strict=True):
                 search.look_through(source, plan, Inputs(connection))
-            finally:
+        finally:
+            for source in sources:
                 source.close()
     return tuple(search.found[:MOST_FURTHER])
 

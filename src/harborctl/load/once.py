@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import UsageError
 from harborctl.model import Earlier, Mode, Status
+from harborctl.sources.batch import WithoutHeader
 from harborctl.sources.files import digest_of, printable
 
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ def fingerprint(options: LoadOptions, target: Relation, sources: Sequence[Source
         "keep": sorted(merge.keep),
         "touch": merge.touch,
         "format": options.format,
-        "dialect": asdict(options.dialect),
+        "dialect": {name: value for name, value in asdict(options.dialect).items() if name != "max_record_bytes"},
         "map": options.columns.renames,
         "set": options.columns.constants,
         "skip_columns": sorted(options.columns.skipped),
-        "columns": [source.schema.names for source in sources],
+        "columns": [
+            source.first_names if isinstance(source, WithoutHeader) else source.schema.names for source in sources
+        ],
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 

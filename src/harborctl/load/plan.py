@@ -13,14 +13,15 @@ from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
 from harborctl.load.keys import MergePlan, plan_merge
 from harborctl.load.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
-from harborctl.sources.batch import REJECT_COLUMNS
+from harborctl.model import SourceFormat
+from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.db.catalog import Target, TargetColumn
     from harborctl.model import ColumnOptions, LoadOptions, Mode
-    from harborctl.sources.batch import Batch, Columns
+    from harborctl.sources.batch import Batch, Columns, Source
 
 NOT_NULL_VIOLATION = "23502"
 
@@ -105,6 +106,22 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     filled = [column.target.name for column in columns]
     merge = plan_merge(target, options.mode, options.merge, filled) if options.mode.by_key else None
     return Plan(target, options.mode, tuple(columns), merge, read.unnamed)
+
+
+def settle_columns(sources: Sequence[Source], target: Target, options: LoadOptions) -> None:
+    """Give all sources without a header the same columns: what any of them has and the table takes, or options name."""
+    without = [each for each in sources if each.format is SourceFormat.JSONL and isinstance(each, WithoutHeader)]
+    if not without:
+        return
+    given = options.columns
+    filled = {*given.constants, *(goal for _, goal in given.maps), options.merge.touch}
+    own = [column.name for column in target.columns if not column.generated and column.name not in filled]
+    names = [*own, *(name for name, _ in given.maps), *given.skipped]
+    found = [source.look_for(names) for source in without]
+    every = {name.lower(): name for of_one in found for name in of_one} or {name.lower(): name for name in names}
+    for source, of_one in zip(without, found, strict=True):
+        own_names = {name.lower() for name in of_one}  # in its own spelling
+        source.settle([*of_one, *(name for folded, name in every.items() if folded not in own_names)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from harborctl.errors import BadRow
 from harborctl.load.pieces import without
 from harborctl.load.rejects import Reason
 from harborctl.load.text_forms import bare
+from harborctl.model import SourceFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,13 +36,18 @@ def planned_rows(
     Raises:
         BadRow: a column without a name has a value, and nobody takes the row; or as `Source.batches`.
     """
-    positions = plan.positions
-    read = list(dict.fromkeys([*positions, *plan.unnamed]))
-    for batch in source.batches(read, [_direct(plan, position) for position in read], malformed):
+    wanted = list(zip(plan.positions, plan.direct_types, strict=True))
+    if source.format is SourceFormat.JSONL:  # hands out a column as documents and as text at once
+        unnamed = [(position, pa.string()) for position in plan.unnamed]
+    else:
+        wanted = [(position, _direct(plan, position)) for position, _ in wanted]
+        unnamed = [(position, None) for position in plan.unnamed]
+    read = list(dict.fromkeys([*wanted, *unnamed]))
+    for batch in source.batches([position for position, _ in read], [direct for _, direct in read], malformed):
         sound = batch
-        for position in plan.unnamed:
-            sound = _without_values(sound, read.index(position), position, refuse)
-        yield sound if read == positions else _arranged(sound, [read.index(position) for position in positions])
+        for column in unnamed:
+            sound = _without_values(sound, read.index(column), column[0], refuse)
+        yield sound if read == wanted else _arranged(sound, [read.index(column) for column in wanted])
 
 
 def _direct(plan: Plan, position: int) -> pa.DataType | None:

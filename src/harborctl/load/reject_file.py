@@ -16,7 +16,7 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from harborctl.errors import HarborctlError, UsageError
 from harborctl.load.rejects import Malformation, told_apart
@@ -24,8 +24,8 @@ from harborctl.load.typed_rejects import AsParquet, AsValues
 from harborctl.model import RejectFormat, RejectReason, SourceFormat
 from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS
 from harborctl.sources.files import STDIN
-from harborctl.sources.json_lines import without_reject_fields
-from harborctl.sources.transcode import encoded
+from harborctl.sources.json_lines import names_in, without_reject_fields
+from harborctl.sources.transcode import encoded, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harborctl.load.plan import Plan
     from harborctl.load.rejects import ColumnKey, Rejected
     from harborctl.model import CsvDialect, RejectOptions
-    from harborctl.sources.batch import Source
+    from harborctl.sources.batch import Original, Source
 
 _SUFFIXES = {
     SourceFormat.CSV: "csv",
@@ -160,7 +160,7 @@ class RejectFile:
             form = AsValues if self._as_csv else AsParquet
             return form(self._sources, self._plans)
         if self._format is SourceFormat.JSONL:
-            return _AsJson()
+            return _AsJson(self._dialect.encoding)
         dialect = self._dialect
         if self._format is SourceFormat.TSV and dialect.delimiter == ",":
             dialect = replace(dialect, delimiter="\t")
@@ -278,25 +278,28 @@ class _AsCsv:
 
 
 class _AsJson:
-    """An object a line: the one that was there, with the reason in fields of its own."""
+    """An object a line: the one that was there, with the reason in fields of its own. Values stay as written."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
 
     def begin(self, out: IO[bytes]) -> None:
         self._out = out
 
     def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
-        original = rejected.original
+        self._out.write(encoded(self._line(rejected.original, names, reason), self._encoding))
+
+    def _line(self, original: Malformation | Original, names: tuple[str, ...], reason: Sequence[Any]) -> bytes:
         # A field that no object of the file has would become its column's default; one that this object lacks is NULL.
-        there = () if isinstance(original, Malformation) else json.loads(original.text, parse_int=str)
+        there = () if isinstance(original, Malformation) else names_in(original.text)
         fields = dict.fromkeys(name for name in names if name not in there) | dict(
             zip(REASON_COLUMNS, reason, strict=True)
         )
         told = json.dumps(fields, ensure_ascii=False).encode(errors="backslashreplace")
         if isinstance(original, Malformation):
-            raw = json.dumps(original.text.decode(errors="backslashreplace"), ensure_ascii=False).encode()
-            self._out.write(told[:-1] + b', "' + RAW_COLUMN.encode() + b'": ' + raw + b"}\n")
-            return
-        text = without_reject_fields(original.text).strip()
-        own = text[:-1].rstrip()
-        self._out.write(own + (b"" if own.endswith(b"{") else b", ") + told[1:] + b"\n")
+            raw = json.dumps(shown(original.text), ensure_ascii=False).encode(errors="backslashreplace")
+            return told[:-1] + b', "' + RAW_COLUMN.encode() + b'": ' + raw + b"}\n"
+        own = without_reject_fields(original.text).strip()[:-1].rstrip()
+        return own + (b"" if own.endswith(b"{") else b", ") + told[1:] + b"\n"
 
     def end(self) -> None: ...

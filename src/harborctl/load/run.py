@@ -44,7 +44,7 @@ from harborctl.load.modes import Work, carry_out, check_target, truncates
 from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refuse_unfinished
 from harborctl.load.outcome import ended_as
 from harborctl.load.parts import in_parts
-from harborctl.load.plan import Plan, make_plan
+from harborctl.load.plan import Plan, make_plan, settle_columns
 from harborctl.load.planned_rows import planned_rows
 from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
@@ -253,6 +253,7 @@ class Attempt:
         zone, _ = connection.execute(select(func.current_setting("TimeZone"), quiet)).one()
         utc = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
         session = Session(zone in utc)
+        settle_columns(self.sources, target, self.options)
         plans = [make_plan(source, target, self.options, session) for source in self.sources]
         _check_same_columns(self.sources, plans)
         self.plans = plans

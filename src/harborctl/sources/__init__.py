@@ -62,7 +62,7 @@ def open_file(file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> S
     if file.format is SourceFormat.JSONL:
         from harborctl.sources.json_lines import JsonLinesSource
 
-        return JsonLinesSource(file, keep=keep)
+        return JsonLinesSource(file, dialect.encoding, keep=keep, max_record_bytes=dialect.max_record_bytes)
     from harborctl.sources.csv import CsvSource
 
     return CsvSource(file, dialect, keep=keep)

@@ -70,3 +70,15 @@ def may_have_empty_lines(text: bytes) -> bool:
     if text[:1] in (b"\n", b"\r") or b"\n\n" in text:
         return True
     return b"\r" in text and (b"\n\r" in text or b"\r\r" in text)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether it is, found out without a copy."""
+    if text.isascii():
+        return True
+    offsets = pa.array([0, len(text)], pa.int32()).buffers()[1]
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

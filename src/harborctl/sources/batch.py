@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harborctl.model import FileResult, Location, SourceFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -93,6 +93,23 @@ class Columns(Protocol):
     name: str
     schema: pa.Schema
     named: bool
+
+
+@runtime_checkable
+class WithoutHeader(Protocol):
+    """A source whose rows name their fields, so that its start does not tell all columns.
+
+    Attributes:
+        first_names: those that it does tell.
+    """
+
+    first_names: Sequence[str]
+
+    def look_for(self, names: Collection[str]) -> Sequence[str]:
+        """Which columns there are, given what a table takes; none where there are no rows."""
+
+    def settle(self, names: Sequence[str]) -> None:
+        """Have these columns, NULL where rows lack them."""
 
 
 class Source(Columns, Protocol):

@@ -23,6 +23,7 @@ from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
 from harborctl.sources.agreement import (
     has_year_zero,
     holds_any,
+    is_utf8,
     may_have_empty_lines,
     may_have_empty_rows,
     may_hold_hexadecimals,
@@ -59,6 +60,9 @@ _NAMED_COLUMN = re.compile(r"^In CSV column #(\d+): ")
 # PostgreSQL refuses a COPY line of 1 GiB and over (MaxAllocSize); a record that never ends must not eat the memory.
 MAX_RECORD_BYTES = 1024 * 1024 * 1024 - 1
 
+# What is kept of a line that is larger than the limit.
+KEPT_OF_TOO_LARGE = 64 * 1024
+
 BAD_COPY_FILE_FORMAT = "22P04"
 CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
@@ -78,8 +82,9 @@ class CsvSource:
         self.size = file.size
         self._dialect = byte_dialect(dialect)
         self._encoding = dialect.encoding
-        is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
-        self._file = Rereadable(file, None if is_utf8 else dialect.encoding, keep=keep)
+        self._limit = dialect.max_record_bytes or MAX_RECORD_BYTES
+        transcoded = None if codecs.lookup(dialect.encoding).name == "utf-8" else dialect.encoding
+        self._file = Rereadable(file, transcoded, keep=keep)
         self._raw = self._file.raw
         self._text: ByteStream = self._file.text
         self._pending = b""
@@ -260,15 +265,11 @@ class CsvSource:
 
     def _fill(self) -> bool:
         """Read on; False at the end of the file."""
-        if len(self._pending) > MAX_RECORD_BYTES:
-            self._pass_over_line(
-                BadRow(
-                    "this record is larger than 1 GiB",
-                    code="54000",
-                    location=Location(self.name, self._line),
-                    hint="Look for a quote that is never closed.",
-                )
-            )
+        if len(self._pending) > self._limit:
+            self._pass_over_line(self._too_large(self._line))
+        return self._read_on()
+
+    def _read_on(self) -> bool:
         try:
             data = self._text.read(min(max(BLOCK_BYTES, len(self._pending)), READ_BYTES))
         except OSError as error:
@@ -292,7 +293,7 @@ class CsvSource:
         if not cut or self._ends.seen or self._doubtful_blocks > self._simple_blocks or self._raw_column is not None:
             return None
         text = self._pending[:cut]
-        batch = self._records_if_simple(text, columns)
+        batch = self._records_if_simple(text, columns) if len(text) <= self._limit else None
         if batch is None:
             self._doubtful_blocks += 1
             return None
@@ -377,7 +378,7 @@ class CsvSource:
     def _batch(self, text: bytes, is_plain: bool, columns: Sequence[int]) -> Batch:
         first_line = self._line
         # Arrow takes these bytes for a mark of the encoding wherever a block happens to start.
-        if is_plain and not text.startswith(codecs.BOM_UTF8) and self._raw_column is None:
+        if is_plain and not text.startswith(codecs.BOM_UTF8) and self._raw_column is None and len(text) <= self._limit:
             try:
                 batch = self._read_with_arrow(text, columns)
             except pa.ArrowInvalid:
@@ -449,7 +450,7 @@ class CsvSource:
         rows: list[list[bytes | None]] = []
         lines: list[int] = []
         behind = 0
-        is_utf8 = _is_utf8(text)
+        all_utf8 = is_utf8(text)
         for record in records(text, self._dialect):
             self._line += line_ends(text, behind, record.start)
             behind = record.start
@@ -468,7 +469,7 @@ class CsvSource:
                     raise
                 self._hand_over(error, record, record_text, len(rows))
                 continue
-            if not is_utf8 and self._malformed is None:
+            if not all_utf8 and self._malformed is None:
                 self._check_characters(record_text, fields, self._line)
             rows.append(fields)
             lines.append(self._line)
@@ -484,6 +485,8 @@ class CsvSource:
             BadRow: it has too many or too few, or where rows are told apart anyway, a value is not of the encoding.
         """
         fields = record.fields
+        if record.end - record.start > self._limit:
+            raise self._too_large(line)
         if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
             text = fields[self._raw_column] or b""
             inner = next(records(text, self._dialect))
@@ -526,8 +529,12 @@ class CsvSource:
             raise error
         match = re.search(rb"\r\n|\n|\r", self._pending)
         end = match.end() if match else len(self._pending)
-        self._malformed(error, self._rows + before, without_line_end(self._pending[:end]), splits=False)
+        kept = end if end <= self._limit else KEPT_OF_TOO_LARGE
+        self._malformed(error, self._rows + before, without_line_end(self._pending[:kept]), splits=False)
         self._take(end)
+        while match is None and (self._pending or self._read_on()):
+            match = re.search(rb"\n|\r", self._pending)
+            self._take(match.end() if match else len(self._pending))
         # What is left may be most of the file: it is read on in blocks.
         self._text = PushedBack(self._pending, self._text)
         self._pending = b""
@@ -583,6 +590,15 @@ class CsvSource:
             hint="A delimiter inside a field needs quotes around the field.",
         )
 
+    def _too_large(self, line: int) -> BadRow:
+        return BadRow(
+            f"this record is larger than {self._limit:,} bytes",
+            code="54000",
+            location=Location(self.name, line),
+            hint="Look for a quote that is never closed. If it is really one record, raise the limit with"
+            " --max-record-bytes.",
+        )
+
     def _unterminated(self, line: int) -> BadRow:
         return BadRow(
             "a quoted field that starts in this record is never closed",
@@ -590,15 +606,6 @@ class CsvSource:
             location=Location(self.name, line),
             hint="Check the record's quotes; --quote changes the quote character.",
         )
-
-
-def _is_utf8(text: bytes) -> bool:
-    offsets = pa.array([0, len(text)], pa.int32()).buffers()[1]
-    try:
-        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)]).validate(full=True)  # no copy
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

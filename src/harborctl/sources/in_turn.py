@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harborctl.model import FileResult, SourceFormat
+from harborctl.sources.batch import WithoutHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -26,8 +27,31 @@ class OpenedInTurn:
         self.schema: pa.Schema = source.schema
         self.named = source.named
         self.size = source.size
+        self.first_names = source.first_names if isinstance(source, WithoutHeader) else tuple(source.schema.names)
+        self._settled: Sequence[str] | None = None
         self._source: Source | None = None
         self._result: FileResult | None = None
+
+    def look_for(self, names: Collection[str]) -> Sequence[str]:
+        """See `WithoutHeader`."""
+        source = self._opened()
+        try:
+            return source.look_for(names) if isinstance(source, WithoutHeader) else ()
+        finally:
+            source.close()
+
+    def settle(self, names: Sequence[str]) -> None:
+        """See `WithoutHeader`."""
+        self._settled = names
+        source = self._open()
+        source.close()
+        self.schema = source.schema
+
+    def _open(self) -> Source:
+        source = self._opened()
+        if self._settled is not None and isinstance(source, WithoutHeader):
+            source.settle(self._settled)
+        return source
 
     def batches(
         self,
@@ -36,7 +60,7 @@ class OpenedInTurn:
         malformed: Malformed | None = None,
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
-        self._source = source = self._opened()
+        self._source = source = self._open()
         yield from source.batches(columns, direct, malformed)
         self._result = source.result()
         source.close()

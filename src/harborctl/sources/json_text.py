@@ -8,12 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 
-class Number(str):
-    """A JSON number, as it is written."""
-
-    __slots__ = ()
-
-
 def json_text(value: Any) -> str:
     """`value` as JSON. Dates and times are ISO 8601 strings, intervals seconds, bytes hexadecimal as PostgreSQL writes
     them. A list of pairs, which is how Arrow hands out a map, is an object.
@@ -21,8 +15,8 @@ def json_text(value: Any) -> str:
     Raises:
         ValueError: JSON has no such value (NaN, infinity).
     """
-    if isinstance(value, (Number, Decimal)):
-        return format(value, "f" if isinstance(value, Decimal) else "")
+    if isinstance(value, Decimal):
+        return format(value, "f")
     if isinstance(value, dict):
         return (
             "{"
