@@ -15,9 +15,9 @@ from psycopg import sql
 from harborctl.errors import BadRow, SourceError, UsageError
 from harborctl.model import CsvDialect, Location, SourceFormat
 from harborctl.sources.csv import CsvSource
-from harborctl.sources.csv_records import ByteDialect, RecordEnds, line_ends, records
+from harborctl.sources.csv_records import ByteDialect, LineEnd, RecordEnds, line_ends, records
 from harborctl.sources.files import SourceFile
-from tests.load.sizes import FIELD_BYTES
+from tests.load.sizes import FIELD_BYTES, ORACLE_EXAMPLES
 
 COLUMNS = 2
 
@@ -206,13 +206,12 @@ def test_text_in_pieces_is_cut_behind_records_only(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harborctl.sources.csv_records.WALKED_QUOTES", walked)
         places, inside = ends_in_pieces(text.encode(), dialect, sizes)
-    found = list(records(text.encode(), dialect))
+    found = list(records(text.encode(), dialect, LineEnd.LF))
     ends = [record.end for record in found if record.closed and record.end < len(text)]
     assert set(places) <= {*ends, len(text)}
     assert inside == (bool(found) and not found[-1].closed)
-    # Nothing is kept back but the last record, or that and a CR, which may be half of a CRLF.
-    last = max([0, *(end for end in ends if not (text[end - 1] == "\r" and end == len(text) - 1))])
-    assert max([0, *places]) >= last or "\r" in text
+    # Nothing is kept back but the last record.
+    assert max([0, *places]) >= max([0, *ends])
 
 
 # -- large and broken files
@@ -280,9 +279,9 @@ def test_1600_columns(tmp_path: Path) -> None:
     assert rows[1000] == [""] * 1599 + ["x"]
 
 
-def test_line_ends_of_all_kinds_in_one_file(tmp_path: Path) -> None:
+def test_line_ends_of_two_kinds_in_one_file(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    path.write_bytes(b'a,b\r\n1,x\n2,"y\r\n\rz"\r3,\r\n4,w\r5,"v"')
+    path.write_bytes(b'a,b\r\n1,x\n2,"y\r\n\rz"\n3,\r\n4,w\n5,"v"')
     source = source_of(path)
     batches = list(source.batches([0, 1]))
     rows = [tuple(row.values()) for batch in batches for row in batch.records.to_pylist()]
@@ -290,6 +289,96 @@ def test_line_ends_of_all_kinds_in_one_file(tmp_path: Path) -> None:
     places = [batch.location(row).line for batch in batches for row in range(batch.records.num_rows)]
     assert places == [2, 3, 6, 7, 8]
     source.close()
+
+
+# Of each file with two columns: what it holds, the rows that are good, and the other records, as they stand there.
+STRAYS: dict[str, tuple[bytes, Rows, list[bytes]]] = {
+    "CR in a file of LF": (b"a,b\n1,x\ry\n2,z\n", [("2", "z")], [b"1,x\ry"]),
+    "CR between records of LF": (b"a,b\n1,x\r2,y\n3,z\n", [("3", "z")], [b"1,x\r2,y"]),
+    "CR at the end of a file of LF": (b"a,b\n1,x\n2,z\r", [("1", "x")], [b"2,z\r"]),
+    "CR before CRLF": (b"a,b\n1,x\r\r\n2,z\n", [("2", "z")], [b"1,x\r"]),
+    "CR in a file of CRLF": (b"a,b\r\n1,x\ry\r\n2,z\r\n", [("2", "z")], [b"1,x\ry"]),
+    "LF in the last field": (b"a,b\r\n1,x\ny\r\n2,z\r\n", [("2", "z")], [b"1,x\ny"]),
+    "LF in the first field": (b"a,b\r\n1\n2,x\r\n2,z\r\n", [("2", "z")], [b"1\n2,x"]),
+    "many LF": (b"a,b\r\n1,x\ny\n\nz\n3,w\n4,v\r\n5,u\n6,t\n", [("4", "v"), ("5", "u"), ("6", "t")],
+                [b"1,x\ny\n\nz\n3,w"]),
+    "LF at the end": (b"a,b\r\n1,x\r\n2,z\ny\n", [("1", "x")], [b"2,z\ny"]),
+    "LF in a file of CR": (b"a,b\r1,x\ny\r2,z\r", [("2", "z")], [b"1,x\ny"]),
+    "CRLF in a file of CR": (b"a,b\r1,x\r\n2,y\r3,z\r", [("1", "x"), ("3", "z")], [b"\n2,y"]),
+    "only LF behind the header": (b"a,b\r\n1,x\n2,y\n3,z\n4,w", [("1", "x"), ("2", "y"), ("3", "z"), ("4", "w")], []),
+    "some CRLF among LF": (b"a,b\n1,x\r\n2,y\n3,z\r\n", [("1", "x"), ("2", "y"), ("3", "z")], []),
+    "quoted ones": (b'a,b\r\n1,"x\ny\rz"\r\n2,"\n"\r\n', [("1", "x\ny\rz"), ("2", "\n")], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [1, 7, 16, 64, 1000])
+@pytest.mark.parametrize("name", STRAYS)
+def test_no_line_end_divides_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, block: int) -> None:
+    text, good, bad = STRAYS[name]
+    (tmp_path / "x.csv").write_bytes(text)
+    monkeypatch.setattr("harborctl.sources.csv.BLOCK_BYTES", block)
+    monkeypatch.setattr("harborctl.sources.csv.READ_BYTES", block)
+    taken = []
+
+    def take(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+        assert (error.code, splits) == ("22P04", False)
+        assert "unquoted " in error.message
+        taken.append(record)
+
+    source = source_of(tmp_path / "x.csv")
+    batches = list(source.batches([0, 1], (), take))
+    rows = [tuple(row.values()) for batch in batches for row in batch.records.to_pylist()]
+    assert (rows, taken) == (good, bad)
+    again = [original.text.split(b",")[0].decode() for original in source.originals(range(len(good)))]
+    assert again == [row[0] for row in good]
+    source.close()
+
+
+def test_a_line_end_inside_the_only_field(tmp_path: Path, oracle: Any) -> None:
+    path = tmp_path / "x.csv"
+    for text in (b"a\r\nx\ny\r\n", b"a\nx\ry\n", b"a\rx\ny\r"):
+        path.write_bytes(text)
+        source = source_of(path)
+        with pytest.raises(BadRow, match=r"unquoted (newline|carriage return) found in data") as error:
+            list(source.batches([0]))
+        assert error.value.location == Location(str(path), 2)
+        source.close()
+
+
+broken_fields = st.text(alphabet="ab \r\n", max_size=3)
+quoted_fields = st.text(alphabet="a,\r\n", max_size=3).map(lambda text: f'"{text}"')
+mixed_lines = st.lists(
+    st.tuples(
+        st.one_of(st.text(alphabet="ab", max_size=2), quoted_fields, broken_fields),
+        st.one_of(st.text(alphabet="ab", max_size=2), quoted_fields, broken_fields),
+        st.sampled_from(["\n", "\n", "\n", "\r\n", "\r\n", "\r"]),
+    ),
+    max_size=6,
+)
+
+
+@given(rows=mixed_lines, block=st.sampled_from([4, 16, 1000]))
+@settings(
+    max_examples=ORACLE_EXAMPLES or 100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_mixed_line_ends_are_read_as_copy_reads_them(
+    oracle: psycopg.Connection[Any], tmp_path: Path, rows: list[tuple[str, str, str]], block: int
+) -> None:
+    """Where COPY refuses a file for its line ends only, we may take it: as COPY takes it with LF everywhere."""
+    path, dialect = tmp_path / "x.csv", CsvDialect(header=False)
+    text = "".join(f"{first},{second}{end}" for first, second, end in rows)
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harborctl.sources.csv.BLOCK_BYTES", block)
+        found = read(path, dialect)
+    expected = copied(oracle, text.encode(), dialect)
+    if expected is None and found is not None:
+        outside = '"'.join(
+            part if number % 2 else part.replace("\r\n", "\n") for number, part in enumerate(text.split('"'))
+        )
+        assert outside != text
+        expected = copied(oracle, outside.encode(), dialect)
+    assert found == expected
 
 
 @pytest.mark.parametrize(

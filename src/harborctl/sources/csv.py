@@ -32,11 +32,15 @@ from harborctl.sources.agreement import (
 from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS, REJECT_COLUMNS, Batch, Original
 from harborctl.sources.csv_records import (
     ByteDialect,
+    LineEnd,
     Record,
     RecordEnds,
     field_texts,
+    is_divided,
     line_ends,
+    may_be_stray,
     records,
+    whole_records,
     without_line_end,
 )
 from harborctl.sources.files import HashingReader
@@ -72,7 +76,10 @@ class CsvSource:
 
     Attributes:
         named: whether the columns have names of their own; without them they are matched by position.
+        line_end: what its first record ends in; None if nothing comes behind that.
     """
+
+    line_end: LineEnd | None = None
 
     def __init__(self, file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> None:
         if file.format is SourceFormat.TSV and dialect.delimiter == ",":
@@ -163,10 +170,10 @@ class CsvSource:
             return
         rows, row, line, behind = iter(wanted), 0, block.first_line, 0
         looked_for = next(rows, None)
-        for record in records(text, self._dialect):
+        for record in whole_records(text, self._dialect, self.line_end, len(self.schema)):
             line += line_ends(text, behind, record.start)
             behind = record.start
-            record_text = without_line_end(text[record.start : record.end])
+            record_text = without_line_end(text[record.start : record.end], self.line_end)
             try:
                 self._checked(record, record_text, line)
             except BadRow:
@@ -209,6 +216,9 @@ class CsvSource:
         for _ in range(dialect.skip_lines):
             self._take_line()
         first = self._first_record()
+        if first is not None and self._pending[first.start : first.end].endswith((b"\n", b"\r")):
+            self.line_end = LineEnd.of(self._pending[first.start : first.end])
+            self._ends = RecordEnds(self._dialect, self.line_end)
         if first is None:
             if dialect.header:
                 raise SourceError(
@@ -290,7 +300,13 @@ class CsvSource:
         None is no verdict, only doubt.
         """
         cut = self._pending.rfind(b"\n") + 1
-        if not cut or self._ends.seen or self._doubtful_blocks > self._simple_blocks or self._raw_column is not None:
+        if (
+            not cut
+            or self.line_end is LineEnd.CR
+            or self._ends.seen
+            or self._doubtful_blocks > self._simple_blocks
+            or self._raw_column is not None
+        ):
             return None
         text = self._pending[:cut]
         batch = self._records_if_simple(text, columns) if len(text) <= self._limit else None
@@ -312,7 +328,8 @@ class CsvSource:
             return None
         if text.startswith(codecs.BOM_UTF8) or b"" not in dialect.nulls:
             return None  # Arrow would drop the mark; an empty line would not be told from empty fields
-        if b"\r" in text and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
+        is_crlf = self.line_end is LineEnd.CRLF
+        if (is_crlf or b"\r" in text) and not text.count(b"\r") == text.count(b"\r\n") == text.count(b"\n"):
             return None
         batch = self._directly_read(text, columns, self._safely_direct(text))
         if batch is None:
@@ -360,11 +377,26 @@ class CsvSource:
     def _careful_batch(self, columns: Sequence[int]) -> Batch | None:
         """What is pending up to its last record's end, whatever it is made of."""
         cut = self._ends.last(self._pending)
+        if cut and self.line_end is LineEnd.CRLF and not self._pending.endswith(b"\r\n", 0, cut):
+            cut = self._undivided(cut)
         if not cut:
             return None
         text, self._pending = self._pending[:cut], self._pending[cut:]
         self._offset += cut
         return self._batch(text, self._quoting_is_plain(text), columns)
+
+    def _undivided(self, cut: int) -> int:
+        """Where lines end in CRLF, and the last one that is complete in LF: the last place that surely is no part of a
+        record, which is known by the records before and behind it; 0 if there is none yet."""
+        behind, width = cut, len(self.schema)
+        while place := RecordEnds(self._dialect, LineEnd.LF).last(self._pending[: behind - 1]):
+            start = RecordEnds(self._dialect, LineEnd.LF).last(self._pending[: place - 1])
+            text = self._pending[start:behind]
+            pair = list(records(text, self._dialect, LineEnd.CRLF))
+            if len(pair) == 2 and not is_divided(text, pair[0], pair[1], width):
+                return place
+            behind = place
+        return 0
 
     def _quoting_is_plain(self, text: bytes) -> bool:
         """Whether every quote stands where RFC 4180 puts it, and none is left open."""
@@ -378,6 +410,7 @@ class CsvSource:
     def _batch(self, text: bytes, is_plain: bool, columns: Sequence[int]) -> Batch:
         first_line = self._line
         # Arrow takes these bytes for a mark of the encoding wherever a block happens to start.
+        is_plain = is_plain and not may_be_stray(text, self._dialect.quote, self.line_end, len(self.schema))
         if is_plain and not text.startswith(codecs.BOM_UTF8) and self._raw_column is None and len(text) <= self._limit:
             try:
                 batch = self._read_with_arrow(text, columns)
@@ -392,7 +425,7 @@ class CsvSource:
         return self._read_slowly(text, columns)
 
     def _line_of_record(self, text: bytes, first_line: int, row: int) -> int:
-        for number, record in enumerate(records(text, self._dialect)):
+        for number, record in enumerate(records(text, self._dialect, self.line_end)):
             if number == row:
                 return first_line + line_ends(text, 0, record.start)
         raise IndexError(row)
@@ -451,7 +484,7 @@ class CsvSource:
         lines: list[int] = []
         behind = 0
         all_utf8 = is_utf8(text)
-        for record in records(text, self._dialect):
+        for record in whole_records(text, self._dialect, self.line_end, len(self.schema)):
             self._line += line_ends(text, behind, record.start)
             behind = record.start
             record_text = text[record.start : record.end]
@@ -487,12 +520,15 @@ class CsvSource:
         fields = record.fields
         if record.end - record.start > self._limit:
             raise self._too_large(line)
+        self._check_line_ends(record, text, line)
         if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
             text = fields[self._raw_column] or b""
-            inner = next(records(text, self._dialect))
+            inner = next(records(text, self._dialect, LineEnd.LF))
             if not inner.closed:
                 raise self._unterminated(line)
-            self._check_width([*inner.fields, *([None] * (inner.end < len(text)))], line, self._own)
+            stray = inner.stray or text[inner.end - 1 : inner.end] * (inner.end < len(text))
+            self._check_line_ends(replace(inner, stray=stray), text, line)
+            self._check_width(inner.fields, line, self._own)
             fields = [None] * len(self.schema)
             for position, field in zip(self._own, inner.fields, strict=True):
                 fields[position] = field
@@ -507,11 +543,11 @@ class CsvSource:
         """Give a bad record to whoever takes them."""
         if self._malformed is None:
             raise error
-        splits = len(record.fields) == len(self.schema)
+        splits = len(record.fields) == len(self.schema) and not record.stray
         if splits and self._raw_column is not None and (raw := record.fields[self._raw_column]):
             self._malformed(error, self._rows + before, raw, splits=False)
             return
-        text = without_line_end(text)
+        text = without_line_end(text, self.line_end)
         self._malformed(error, self._rows + before, self._own_text(text) if splits else text, splits=splits)
 
     def _own_text(self, text: bytes) -> bytes:
@@ -527,14 +563,16 @@ class CsvSource:
         """Hand over the first line of a record that does not end, and go on behind it."""
         if self._malformed is None:
             raise error
-        match = re.search(rb"\r\n|\n|\r", self._pending)
-        end = match.end() if match else len(self._pending)
+        last_byte = (self.line_end or LineEnd.LF).last_byte
+        found = self._pending.find(last_byte) + 1
+        end = found or len(self._pending)
         kept = end if end <= self._limit else KEPT_OF_TOO_LARGE
-        self._malformed(error, self._rows + before, without_line_end(self._pending[:kept]), splits=False)
+        first_line = without_line_end(self._pending[:kept], self.line_end)
+        self._malformed(error, self._rows + before, first_line, splits=False)
         self._take(end)
-        while match is None and (self._pending or self._read_on()):
-            match = re.search(rb"\n|\r", self._pending)
-            self._take(match.end() if match else len(self._pending))
+        while not found and (self._pending or self._read_on()):
+            found = self._pending.find(last_byte) + 1
+            self._take(found or len(self._pending))
         # What is left may be most of the file: it is read on in blocks.
         self._text = PushedBack(self._pending, self._text)
         self._pending = b""
@@ -568,6 +606,24 @@ class CsvSource:
                 value=shown(record),
                 hint="Look for a quote inside a character.",
             )
+
+    def _check_line_ends(self, record: Record, text: bytes, line: int) -> None:
+        if not record.stray:
+            return
+        what = "newline" if record.stray == b"\n" else "carriage return"
+        usual = {
+            LineEnd.LF: "a newline",
+            LineEnd.CRLF: "carriage return and newline",
+            LineEnd.CR: "a carriage return",
+            None: "a newline",
+        }
+        raise BadRow(
+            f"unquoted {what} found in data: lines of this file end in {usual[self.line_end]}",
+            code=BAD_COPY_FILE_FORMAT,
+            location=Location(self.name, line),
+            value=shown(without_line_end(text, self.line_end)),
+            hint="Put quotes around the field that it is in, or let all lines of the file end alike.",
+        )
 
     def _check_width(self, fields: list[bytes | None], line: int, columns: Sequence[int]) -> None:
         if len(fields) == len(columns):

@@ -3,14 +3,20 @@
 This is the reference that the fast reader in `csv` falls back to when a block is not plain RFC 4180. The rules are
 those of PostgreSQL's `CopyReadLineText` and `CopyReadAttributesCSV` (src/backend/commands/copyfromparse.c): a quote
 opens and closes quoting anywhere in a field, an escape counts inside quotes only and only before a quote or an escape,
-and a field is NULL when it equals a null spelling and has no quote in it. Other than COPY, a record may end in LF,
-CRLF or CR, whatever the records before it ended in.
+and a field is NULL when it equals a null spelling and has no quote in it.
+
+To COPY all records end as the first one does, and another line end outside quotes is an error. Here LF and CRLF may be
+mixed, where that cannot divide a field. Where lines end in LF, a CRLF cannot: its LF ends the record anyway. Where they
+end in CRLF, a LF may be one inside a field. If it is, not both of the records before and behind it have all their
+fields, unless there is one column only: so they are one bad record then. What can be no end of a line is part of its
+field, and its record is bad.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -27,6 +33,24 @@ class ByteDialect:
     nulls: frozenset[bytes]
 
 
+class LineEnd(Enum):
+    """What the first record of a file ends in."""
+
+    LF = b"\n"
+    CRLF = b"\r\n"
+    CR = b"\r"
+
+    @classmethod
+    def of(cls, record: bytes) -> LineEnd:
+        """That of a record, which has one."""
+        return next(end for end in (cls.CRLF, cls.LF, cls.CR) if record.endswith(end.value))
+
+    @property
+    def last_byte(self) -> bytes:
+        """What every record ends in."""
+        return self.value[-1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record.
@@ -35,21 +59,51 @@ class Record:
         fields: each field's bytes; None is NULL.
         start, end: its place in the text that was read, line end left out and counted in `end`.
         closed: False when the text ended inside quotes.
+        stray: the first CR or LF outside quotes that does not end a line.
     """
 
     fields: list[bytes | None]
     start: int
     end: int
     closed: bool
+    stray: bytes = b""
 
 
-def records(text: bytes, dialect: ByteDialect) -> Iterator[Record]:
-    """The records of `text`, which starts at a record's start."""
+def whole_records(text: bytes, dialect: ByteDialect, line_end: LineEnd | None, width: int) -> Iterator[Record]:
+    """The records of `text`, which starts at a record's start. What a LF divides, where lines end in CRLF, is one.
+
+    `width` is how many fields each should have.
+    """
+    if line_end is not LineEnd.CRLF or text.count(b"\n") == text.count(b"\r\n"):
+        yield from records(text, dialect, line_end)
+        return
+    whole = last = None
+    for record in records(text, dialect, line_end):
+        if whole is not None and last is not None and is_divided(text, last, record, width):
+            whole = Record(whole.fields, whole.start, record.end, record.closed, b"\n")
+        else:
+            if whole is not None:
+                yield whole
+            whole = record
+        last = record
+    if whole is not None:
+        yield whole
+
+
+def is_divided(text: bytes, before: Record, behind: Record, width: int) -> bool:
+    """Whether, where lines end in CRLF, the LF between two records may be one inside a field."""
+    if text.endswith(b"\r\n", before.start, before.end) or not text.endswith(b"\n", before.start, before.end):
+        return False
+    return width == 1 or len(before.fields) != width or len(behind.fields) != width
+
+
+def records(text: bytes, dialect: ByteDialect, line_end: LineEnd | None = None) -> Iterator[Record]:
+    """The records of `text`, which starts at a record's start. Until somebody knows how lines end, any end is one."""
     special = b"".join(map(re.escape, (dialect.delimiter, dialect.quote, b"\r", b"\n")))
     plain, quoted = re.compile(b"[" + special + b"]"), _quoted_text(dialect)
     position = 0
     while position < len(text):
-        record = _record(text, position, dialect, plain, quoted)
+        record = _record(text, position, dialect, plain, quoted, line_end)
         yield record
         position = record.end
 
@@ -72,10 +126,12 @@ def _unescaped(text: bytes, dialect: ByteDialect) -> bytes:
 
 
 def _record(
-    text: bytes, start: int, dialect: ByteDialect, plain: re.Pattern[bytes], quoted: re.Pattern[bytes]
-) -> Record:
+    text: bytes, start: int, dialect: ByteDialect, plain: re.Pattern[bytes], quoted: re.Pattern[bytes],
+    line_end: LineEnd | None,
+) -> Record:  # fmt: skip
     fields: list[bytes | None] = []
     parts: list[bytes] = []
+    stray = b""
     saw_quote = False
     position = start
 
@@ -91,7 +147,7 @@ def _record(
         if match is None:
             parts.append(text[position:])
             end_field()
-            return Record(fields, start, len(text), closed=True)
+            return Record(fields, start, len(text), closed=True, stray=stray)
         parts.append(text[position : match.start()])
         position = match.end()
         found = match.group()
@@ -104,12 +160,35 @@ def _record(
             position = behind + 1
             if behind == len(text):
                 end_field()
-                return Record(fields, start, len(text), closed=False)
-        else:
+                return Record(fields, start, len(text), closed=False, stray=stray)
+        elif end := _line_end_at(text, match.start(), line_end):
             end_field()
-            if found == b"\r" and text[position : position + 1] == b"\n":
-                position += 1
-            return Record(fields, start, position, closed=True)
+            return Record(fields, start, end, closed=True, stray=stray)
+        else:
+            parts.append(found)
+            stray = stray or found
+
+
+def _line_end_at(text: bytes, place: int, line_end: LineEnd | None) -> int:
+    """The place behind the line that ends with this CR or LF; 0 if it ends none."""
+    if text[place : place + 1] == b"\n":
+        return 0 if line_end is LineEnd.CR else place + 1
+    if line_end is LineEnd.CR:
+        return place + 1
+    if text[place + 1 : place + 2] == b"\n":
+        return place + 2
+    return place + 1 if line_end is None else 0
+
+
+def may_be_stray(text: bytes, quote: bytes, line_end: LineEnd | None, width: int) -> bool:
+    """Whether a line end outside quotes, which all stand where RFC 4180 puts them, is none, or may divide a field."""
+    if line_end is LineEnd.LF and text.count(b"\r") == text.count(b"\r\n"):
+        return False
+    outside = quote.join(text.split(quote)[::2]) if quote in text else text
+    lone_cr = outside.count(b"\r") != outside.count(b"\r\n")
+    if line_end is LineEnd.CR:
+        return b"\n" in outside
+    return lone_cr or (line_end is LineEnd.CRLF and width == 1 and outside.count(b"\n") != outside.count(b"\r\n"))
 
 
 # Quotes to look behind, one by one, for the last line end outside of them: more than the longest line has of them.
@@ -124,14 +203,15 @@ class RecordEnds:
         seen: how much of the text is known to hold no record's end.
     """
 
-    def __init__(self, dialect: ByteDialect) -> None:
+    def __init__(self, dialect: ByteDialect, line_end: LineEnd | None = None) -> None:
         self._dialect = dialect
+        self._line_end = (line_end or LineEnd.LF).last_byte
         quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
         self._special = re.compile(b"[" + quote + escape + b"]")
         self._quoted_text = _quoted_text(dialect)
         # Up to a quote that is not closed; up to that or a line end outside quotes.
         field = quote + self._quoted_text.pattern + quote
-        plain, plain_line = b"[^" + quote + b"]*+", b"[^" + quote + b"\r\n]*+"
+        plain, plain_line = b"[^" + quote + b"]*+", b"[^" + quote + self._line_end + b"]*+"
         self._closed = re.compile(plain + b"(?:" + field + plain + b")*+")
         self._one_line = re.compile(plain_line + b"(?:" + field + plain_line + b")*+")
         # Where the character stands that an escape is before, until that has been passed.
@@ -152,8 +232,7 @@ class RecordEnds:
         if place:
             self.restart()
         else:
-            # A CR that ends the text may be half of a CRLF: it is looked at again.
-            self.seen = len(text) - (not self.inside and text.endswith(b"\r"))
+            self.seen = len(text)
         return place
 
     def _last_by_quotes(self, text: bytes) -> int:
@@ -170,7 +249,7 @@ class RecordEnds:
             if start > len(text):
                 return 0
         first = cast("re.Match[bytes]", self._one_line.match(text, start)).end()
-        if text[first : first + 1] not in (b"\n", b"\r"):
+        if text[first : first + 1] != self._line_end:
             return 0
         open_quote = cast("re.Match[bytes]", self._closed.match(text, first)).end()
         return self._walk_back(text, start, open_quote, False, len(text)) or 0
@@ -179,7 +258,7 @@ class RecordEnds:
         """The place behind the last line end outside quotes in `text[start:end]`; None after so many quotes."""
         while quotes:
             earlier = text.rfind(self._dialect.quote, start, end)
-            if not inside and (place := _behind_line_end(text, max(earlier, start), end)):
+            if not inside and (place := self._behind_line_end(text, max(earlier, start), end)):
                 return place
             if earlier < 0:
                 return 0
@@ -198,19 +277,16 @@ class RecordEnds:
                 self._escaped = match.end()
             elif match.group() == quote:
                 if not self.inside:
-                    place = _behind_line_end(text, outside_from, match.start()) or place
+                    place = self._behind_line_end(text, outside_from, match.start()) or place
                 self.inside = not self.inside
                 outside_from = match.end()
         if not self.inside:
-            place = _behind_line_end(text, outside_from, len(text)) or place
+            place = self._behind_line_end(text, outside_from, len(text)) or place
         return place
 
-
-def _behind_line_end(text: bytes, start: int, end: int) -> int:
-    """The place behind the last line end in `text[start:end]`; 0 if there is none, or only a CR that ends the text."""
-    line_feed = text.rfind(b"\n", start, end)
-    carriage_return = text.rfind(b"\r", max(start, line_feed), min(end, len(text) - 1))
-    return max(line_feed, carriage_return) + 1
+    def _behind_line_end(self, text: bytes, start: int, end: int) -> int:
+        """The place behind the last line end in `text[start:end]`; 0 if there is none."""
+        return text.rfind(self._line_end, start, end) + 1
 
 
 def line_ends(text: bytes, start: int = 0, end: int | None = None) -> int:
@@ -236,6 +312,8 @@ def field_texts(text: bytes, dialect: ByteDialect) -> list[bytes]:
     return [*fields, text[start:]]
 
 
-def without_line_end(text: bytes) -> bytes:
-    """A record without the LF, CRLF or CR behind it."""
-    return text.removesuffix(b"\n").removesuffix(b"\r")
+def without_line_end(text: bytes, line_end: LineEnd | None = None) -> bytes:
+    """A record without the line end behind it: LF or CRLF, or CR where lines end in that or nobody knows."""
+    if text.endswith(b"\n"):
+        return text[:-1].removesuffix(b"\r")
+    return text.removesuffix(b"\r") if line_end in {LineEnd.CR, None} else text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harborctl.errors import BadRow, HarborctlError
 from harborctl.model import CsvDialect, FileResult, Location
 from harborctl.sources.csv import CsvSource
-from harborctl.sources.csv_records import line_ends
+from harborctl.sources.csv_records import LineEnd, line_ends
 from harborctl.sources.files import SourceFile, Stretch, open_bytes, open_hashed
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Divisible:
     Attributes:
         head: of a CSV, the bytes before the first record, which every piece is read behind.
         quote: of a CSV that may be cut, its quote.
+        line_end: what its lines end in.
         groups: of a Parquet file, the rows of each row group.
         end: where its last piece ends.
     """
@@ -61,6 +62,7 @@ class Divisible:
     end: int
     head: int = 0
     quote: bytes | None = None
+    line_end: LineEnd | None = None
     groups: tuple[int, ...] = ()
 
     @property
@@ -74,7 +76,7 @@ class Divisible:
         Each is (start, end, rows if they were counted).
         """
         if self.quote is not None:
-            yield from _csv_cuts(self.file, self.quote, start, end, rows, size)
+            yield from _csv_cuts(self.file, self.quote, self.line_end, start, end, rows, size)
         elif self.groups and rows:
             for first in range(start, end, rows):
                 last = min(first + rows, end)
@@ -114,7 +116,8 @@ def divisible(file: SourceFile, source: Source, dialect: CsvDialect) -> Divisibl
         groups = source.row_groups()
         return Divisible(file, dialect, sum(groups), groups=groups) if sum(groups) else Divisible(file, dialect, end)
     if isinstance(source, CsvSource) and dialect.header and (start := source.divisible_from()) is not None:
-        return Divisible(file, dialect, max(end, start), head=start, quote=dialect.quote.encode())
+        quote = dialect.quote.encode()
+        return Divisible(file, dialect, max(end, start), head=start, quote=quote, line_end=source.line_end)
     return Divisible(file, dialect, end)
 
 
@@ -149,17 +152,18 @@ class PieceDigests:
 
 
 def _csv_cuts(
-    file: SourceFile, quote: bytes, start: int, end: int, rows: int | None, size: int
+    file: SourceFile, quote: bytes, line_end: LineEnd | None, start: int, end: int, rows: int | None, size: int
 ) -> Iterator[tuple[int, int, int | None]]:
-    """Counts quotes: a line end behind an even number of them ends a record."""
-    first, offset, inside, counted = start, start, False, 0
+    """Counts quotes: a line end behind an even number of them ends a record. Where lines end in CRLF, a LF alone may be
+    one inside a field, and nothing is cut there; where they end in CR, nowhere."""
+    first, offset, inside, counted, last = start, start, False, 0, b""
     with open_bytes(file) as raw:
         raw.seek(start)
         while offset < end and (block := raw.read(min(SCAN_BYTES, end - offset))):
             if rows is None:
                 due = max(first + size - offset, 0)
                 for place in _record_ends(block, quote, inside) if due < len(block) else ():
-                    if place >= due:
+                    if place >= due and _may_cut(block, place, last, line_end):
                         yield first, offset + place, None
                         first = offset + place
                         due = first + size - offset
@@ -168,13 +172,21 @@ def _csv_cuts(
             else:
                 for place in _record_ends(block, quote, inside):
                     counted += 1
-                    if counted == rows:
-                        yield first, offset + place, rows
+                    if counted >= rows and _may_cut(block, place, last, line_end):
+                        yield first, offset + place, counted
                         first, counted = offset + place, 0
             inside ^= bool(block.count(quote) % 2)
             offset += len(block)
+            last = block[-1:]
     if first < end:
         yield first, end, None
+
+
+def _may_cut(block: bytes, place: int, last: bytes, line_end: LineEnd | None) -> bool:
+    """Whether a record surely ends before this place, which is behind a LF. `last` is the byte before the block."""
+    if line_end is LineEnd.CRLF:
+        return (block[place - 2 : place - 1] if place > 1 else last) == b"\r"
+    return line_end is not LineEnd.CR
 
 
 def _record_ends(block: bytes, quote: bytes, inside: bool) -> Iterator[int]:
