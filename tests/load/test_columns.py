@@ -224,3 +224,12 @@ def test_rejects_of_sources_with_different_columns_go_by_name(
     assert [line[:7] for line in (tmp_path / "r.csv").read_text().splitlines()[1:]] == ["1,bad,3", "4,bad,6"]
     ran = invoke("load", "f1.csv", "f2.csv", *rejecting, "--force", "--map", "#2=b")
     assert (ran.code, json.loads(ran.stdout)["error"]["code"]) == (2, "columns_differ")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_an_empty_file_without_a_header_has_no_rows(loading: Loading, writer: str) -> None:
+    options = ("--no-header", "--writer", writer)
+    assert loading("1,2,3\n", *options)[1] == [("1", "2", "3")]
+    for more in ((), ("--on-error", "reject"), ("--mode", "replace", "--dry-run")):
+        assert loading("", *options, *more, keep=True)[:2] == (0, [("1", "2", "3")])
+    assert loading("", *options, "--mode", "replace", keep=True)[:2] == (0, [])

@@ -93,7 +93,6 @@ def _bare_type(source: pa.DataType, column: TargetColumn) -> pa.DataType:
             f"the source's column {column.name} is {source}, which cannot be loaded",
             code="unknown_type",
             column=column.name,
-            hint="Leave the column out with --skip-columns, or write it as text.",
         ) from error
     return nothing.type
 

@@ -125,7 +125,7 @@ def _names(source: Source, plan: Plan) -> tuple[str, ...]:
     names = [str(name) for name in source.schema.names]
     if not source.named:
         for planned in plan.columns:
-            if planned.position is not None:
+            if planned.position is not None and names:  # an empty file has none
                 names[planned.position] = planned.target.name
     return tuple(name for name in names if name not in REJECT_COLUMNS)
 

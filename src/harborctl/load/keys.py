@@ -16,7 +16,7 @@ from harborctl.load.source_columns import NO_SUCH_COLUMN
 from harborctl.model import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harborctl.db.catalog import Target, UniqueKey
     from harborctl.model import MergeOptions
@@ -49,8 +49,10 @@ class MergePlan:
     touch: str | None
 
 
-def plan_merge(target: Target, mode: Mode, options: MergeOptions, names: Sequence[str]) -> MergePlan:
-    """Settle the key and the parts of the columns `names`, which the load fills.
+def plan_merge(
+    target: Target, mode: Mode, options: MergeOptions, names: Sequence[str], ways_out: Mapping[str, str]
+) -> MergePlan:
+    """Settle the key and the parts of the columns `names`, which the load fills; `ways_out` says how not to.
 
     Raises:
         TargetError: the target has no such key, or cannot be merged into by it.
@@ -86,11 +88,11 @@ def plan_merge(target: Target, mode: Mode, options: MergeOptions, names: Sequenc
         )
     if options.newest_by:
         _check_order(target, options.newest_by)
-    _check_touch(target, options.touch, names)
+    _check_touch(target, options.touch, ways_out)
     part_columns = {part.text for part in key.parts if part.is_column}
     overwritten = tuple(name for name in names if name not in part_columns and name not in options.keep)
     if mode is not Mode.IGNORE:
-        _check_identity(target, overwritten)
+        _check_identity(target, overwritten, ways_out)
     return MergePlan(key, overwritten, options.newest_by, options.touch)
 
 
@@ -187,7 +189,7 @@ def _check_order(target: Target, name: str) -> None:
         )
 
 
-def _check_touch(target: Target, touch: str | None, names: Sequence[str]) -> None:
+def _check_touch(target: Target, touch: str | None, ways_out: Mapping[str, str]) -> None:
     column = target.column(touch) if touch else None
     if column is None:
         return
@@ -195,15 +197,15 @@ def _check_touch(target: Target, touch: str | None, names: Sequence[str]) -> Non
         raise UsageError(
             f"--touch names column {touch}, which cannot hold a time", code="42804", hint="Name a timestamp column."
         )
-    if touch in names:
+    if column.name in ways_out:
         raise UsageError(
             f"--touch names column {touch}, which the source fills",
             code="42701",
-            hint=f"Leave it out with --skip-columns {touch}.",
+            hint=f"Choose another column, or {ways_out[column.name]}.",
         )
 
 
-def _check_identity(target: Target, overwritten: Iterable[str]) -> None:
+def _check_identity(target: Target, overwritten: Iterable[str], ways_out: Mapping[str, str]) -> None:
     for name in overwritten:
         column = target.column(name)
         if column and column.always_identity:
@@ -211,5 +213,5 @@ def _check_identity(target: Target, overwritten: Iterable[str]) -> None:
                 f"column {name} of {target.label} is GENERATED ALWAYS AS IDENTITY and cannot be updated",
                 code="428C9",
                 column=name,
-                hint=f"Use it for new rows only with --keep {name}, or leave it out with --skip-columns {name}.",
+                hint=f"Use it for new rows only with --keep {name}, or {ways_out[name]}.",
             )

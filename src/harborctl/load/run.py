@@ -107,7 +107,15 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
             if not load.may_begin_anew(cause):
                 if isinstance(cause, BadRow) and load.plans:
                     cause.further = further_bad_rows(database.engine, options, load.found, load.plans, cause)
+                    cause.hint = _with_way_on(cause, options)
                 raise LoadFailed(load.failed(cause), cause) from error
+
+
+def _with_way_on(error: BadRow, options: LoadOptions) -> str | None:
+    """The hint, and that one bad row need not end the load. A file that is damaged cannot be read behind the damage."""
+    if options.rejects.rejecting or error.code in {"bad_parquet", "bad_arrow"}:
+        return error.hint
+    return " ".join(filter(None, [error.hint, "--on-error reject loads the other rows, and puts bad ones aside."]))
 
 
 def _load_of(database: Database, options: LoadOptions, progress: Progress) -> Attempt:

@@ -62,7 +62,7 @@ class SourceColumns:
 
     def reference(self, position: int) -> str:
         """What an option calls this column: its name if that will do, else its place."""
-        name = self.names[position]
+        name = self.names[position] if position < len(self.names) else ""
         is_clear = self.names.count(name) == 1 and name.strip() == name and name.isprintable()
         return name if is_clear and name and "=" not in name and not _POSITION.fullmatch(name) else f"#{position + 1}"
 
@@ -75,6 +75,12 @@ class SourceColumns:
     def map_option(self, position: int, target: str) -> str:
         """`--map …`, ready for a shell, which renames this one."""
         return f"--map {shlex.quote(f'{self.reference(position)}={target}')}"
+
+    def way_out(self, position: int) -> str:
+        """What to say so that this column goes nowhere."""
+        skip = f"leave it out with {self.skip_option([position])}"
+        maps = " ".join(self.map_option(position, target) for target in self.mapped.get(position, ()))
+        return f"take {maps} away, and {skip}" if maps else skip
 
     def _positions(self, option: str, name: str) -> list[int]:
         found = [position for position, known in enumerate(self.names) if known == name]
