@@ -11,3 +11,5 @@ EXAMPLES = int(os.environ.get("HARBORCTL_TEST_EXAMPLES", "25"))
 ORACLE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_ORACLE_EXAMPLES", "0"))
 # The longest field.
 FIELD_BYTES = int(os.environ.get("HARBORCTL_TEST_FIELD_MEGABYTES", "20")) * 10**6
+# Of the files whose loads must not take much memory.
+MEMORY_MEGABYTES = int(os.environ.get("HARBORCTL_TEST_MEMORY_MEGABYTES", "60"))

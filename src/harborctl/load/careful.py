@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 # Slices in a stretch: they are kept until it has gone in. As many as abort mode keeps to say where a row stands; of
 # lineitem some 10 MB, a 60th of the file, so that a savepoint for each costs nothing that shows.
 LONGEST_STRETCH = 24
+STRETCH_BYTES = 32 * 1024 * 1024
 # After a failure, until stretches go in again.
 SHORTEST_STRETCH = 2
 
@@ -113,7 +114,7 @@ class CarefulWriter:
         Raises:
             HarborctlError: the server refused for a reason that is no row's.
         """
-        with read_ahead(self._screen.slices(batches)) as slices:
+        with read_ahead(self._screen.slices(batches), lambda piece: piece.size) as slices:
             following = next(slices, None)
             while following is not None:
                 following = self._send_stretch(following, slices)
@@ -140,11 +141,15 @@ class CarefulWriter:
         """Send the next slices while they are read, and see to it that they go in. Returns the slice behind them."""
         taken: list[Slice] = []
         following: Slice | None = first
+        size = 0
 
         def pieces() -> Iterator[Slice]:
-            nonlocal following
-            while following is not None and len(taken) < self._limit and (not taken or _together(taken[-1], following)):
+            nonlocal following, size
+            while following is not None and (
+                not taken or (len(taken) < self._limit and size < STRETCH_BYTES and _together(taken[-1], following))
+            ):
                 taken.append(following)
+                size += following.size
                 piece, following = following, None
                 yield piece
                 following = next(rest, None)

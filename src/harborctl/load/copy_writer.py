@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Batch
 
 # Batches kept to say where a row stands that the server refuses. The server lags behind by what the socket buffers
-# hold, at most some 10 MB over TCP with large windows: about a dozen batches.
-REMEMBERED_BATCHES = 24
+# hold, at most some 10 MB over TCP with large windows.
+REMEMBERED_BYTES = 12 * 1024 * 1024
 
 SEND_BUFFER_BYTES = 1024 * 1024
 
@@ -58,7 +58,7 @@ def write_copy(
     """
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
     _enlarge_buffer(driver)
-    with read_ahead(Encoder(plan).encode(batches)) as encoded:
+    with read_ahead(Encoder(plan).encode(batches), lambda item: item.size) as encoded:
         stream = _CopyStream(driver, table, plan, progress, freeze=freeze)
         following: Encoded | None = next(encoded, None)
         while following is not None:
@@ -97,8 +97,9 @@ class _CopyStream:
         self.sent = 0
         self.inserted = 0
         self._rows_of_copy = 0
-        # (row number of the batch's first row in its COPY, counted from 0; batch)
-        self._recent: deque[tuple[int, Batch]] = deque(maxlen=REMEMBERED_BATCHES)
+        # (row number of the batch's first row in its COPY, counted from 0; batch; bytes that it was sent as)
+        self._recent: deque[tuple[int, Batch, int]] = deque()
+        self._recent_bytes = 0
 
     def copy(self, first: Encoded, rest: Iterable[Encoded]) -> Encoded | None:
         """One COPY statement: `first` and all that follow in its format. Returns the batch that begins the next."""
@@ -134,7 +135,10 @@ class _CopyStream:
         return statement.format(self._table, columns, sql.SQL(copy_format.value), self._freeze)
 
     def _write(self, copy: psycopg.Copy, encoded: Encoded) -> None:
-        self._recent.append((self._rows_of_copy, encoded.batch))
+        self._recent.append((self._rows_of_copy, encoded.batch, encoded.size))
+        self._recent_bytes += encoded.size
+        while self._recent_bytes - self._recent[0][2] > REMEMBERED_BYTES:
+            self._recent_bytes -= self._recent.popleft()[2]
         for data in encoded.data:
             copy.write(memoryview(data))  # the driver cuts it in pieces; of bytes it would make copies
         count = encoded.batch.records.num_rows
@@ -149,7 +153,7 @@ class _CopyStream:
             return translated
         row = int(match["row"]) - 1
         column = match["column"] if match["column"] in self._plan.names else translated.column
-        for first_row, batch in reversed(self._recent):
+        for first_row, batch, _ in reversed(self._recent):
             if first_row <= row < first_row + batch.records.num_rows:
                 return bad_row(translated, self._plan, batch, row - first_row, column)
         return translated

@@ -43,6 +43,11 @@ class Encoded:
     format: CopyFormat
     data: tuple[bytes | memoryview, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(memoryview(part).nbytes for part in self.data)
+
 
 class Encoder:
     """Encodes the batches of one plan: binary where every column has an exact way, else text."""

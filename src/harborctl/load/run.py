@@ -78,9 +78,10 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Batch, Source
     from harborctl.sources.files import SourceFile
 
-# A source that ends within these rows goes through `values` when nobody chose: its round trips cost less than a COPY
-# and a second thread would.
+# A source that ends within these rows and bytes goes through `values` when nobody chose: its round trips cost less than
+# a COPY and a second thread would.
 SMALL_LOAD_ROWS = 2000
+SMALL_LOAD_BYTES = 4 * 1024 * 1024
 
 logger = logging.getLogger("harborctl")
 
@@ -344,11 +345,12 @@ class Attempt:
             self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
             return batches
         taken: list[Batch] = []
-        rows = 0
+        rows = size = 0
         for batch in batches:
             taken.append(batch)
             rows += batch.records.num_rows
-            if rows > SMALL_LOAD_ROWS:
+            size += batch.records.nbytes
+            if rows > SMALL_LOAD_ROWS or size > SMALL_LOAD_BYTES:
                 self.writer = WriterName.COPY
                 return chain(taken, batches)
         self.writer = WriterName.VALUES

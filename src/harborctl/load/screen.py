@@ -53,6 +53,11 @@ class Slice:
         """How many."""
         return int(self.batch.records.num_rows)
 
+    @property
+    def size(self) -> int:
+        """Bytes that travel, or nearly so."""
+        return self.encoded.size if self.encoded else int(self.batch.records.nbytes)
+
 
 class Screen:
     """Looks at the batches of one plan.

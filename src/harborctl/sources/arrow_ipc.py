@@ -1,4 +1,9 @@
-"""Arrow IPC sources, the file format (Feather) and the stream format: typed columns, batch by batch."""
+"""Arrow IPC sources, the file format (Feather) and the stream format: typed columns, in batches cut by size.
+
+A file's record batches are as large as its writer liked. A regular file is mapped into memory, so that what is not
+compressed is read where it lies, and given back as it is done with. What would have readers look outside of the file's
+buffers is refused: Arrow has no checksums.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location, SourceFormat
 from harborctl.sources.batch import Batch, Original
-from harborctl.sources.files import SourceFile, open_bytes, sha256_of
+from harborctl.sources.files import SourceFile, sha256_of
+from harborctl.sources.mapped import Mapped
 from harborctl.sources.read_again import Block, Rereadable
+from harborctl.sources.sizes import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +27,6 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Malformed
 
 FILE_MAGIC = b"ARROW1"
-
-# A file's batches are as large as its writer liked; in pieces the encoder's buffers stay small.
-BATCH_ROWS = 8192
 
 
 class ArrowSource:
@@ -32,19 +37,20 @@ class ArrowSource:
 
     def __init__(self, file: SourceFile, *, keep: bool = False) -> None:
         self.name = file.name
-        self._path = file.path
+        self._file = file
         self.size = file.size
         self._again = Rereadable(file, keep=keep)
         self._raw = self._again.raw
         self._rows = 0
+        self._map: Mapped | None = None
         try:
-            self._is_file = file.path is not None and self._starts_as_file(file)
-            if self._is_file:
-                self._reader = pa.ipc.open_file(pa.OSFile(str(file.path)))
-            else:
-                self._reader = pa.ipc.open_stream(pa.PythonFile(self._raw, mode="r"))
+            if file.path is not None:
+                self._map = Mapped(file)
+            self._is_file = self._map is not None and self._map.head(len(FILE_MAGIC)) == FILE_MAGIC
+            self._stream = pa.PythonFile(self._raw, mode="r") if self._map is None else self._map.reader()
+            self._reader = pa.ipc.open_file(self._stream) if self._is_file else pa.ipc.open_stream(self._stream)
             self.schema: pa.Schema = self._reader.schema
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # the latter of names that are not UTF-8
             self.close()
             raise SourceError(
                 f"{self.name} is not a readable Arrow file: {error}",
@@ -60,18 +66,31 @@ class ArrowSource:
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
         for batch in self._read():
-            for start in range(0, batch.num_rows, BATCH_ROWS):
-                records = batch.slice(start, BATCH_ROWS)
+            chosen = [batch.column(column) for column in columns]
+            names = [str(column) for column in columns]
+            for records in self._pieces(pa.RecordBatch.from_arrays(chosen, names=names)):
                 first_row = self._rows + 1
                 self._rows += records.num_rows
-                arrays = [records.column(column) for column in columns]
-                names = [str(column) for column in columns]
                 yield Batch(
-                    pa.RecordBatch.from_arrays(arrays, names=names),
-                    self.name,
-                    partial(int.__add__, first_row),
-                    row_of=partial(int.__add__, first_row - 1),
+                    records, self.name, partial(int.__add__, first_row), row_of=partial(int.__add__, first_row - 1)
                 )
+
+    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        try:
+            for array in batch.columns:
+                if not _is_flat(array.type):
+                    _check(array)
+            for records in cut(batch):
+                if self._map is not None:
+                    self._map.check()
+                for array in records.columns:
+                    if _is_flat(array.type):
+                        _check(array)
+                yield records
+                if self._map is not None:
+                    self._map.done_with(records.nbytes)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
@@ -83,7 +102,9 @@ class ArrowSource:
             yield Original(row + 1, row=batch.slice(row - behind, 1))
 
     def _batches_again(self) -> Iterator[pa.RecordBatch]:
-        if self._is_file:
+        if self._map is not None:
+            if not self._is_file:
+                self._reader = pa.ipc.open_stream(self._map.reader())
             yield from self._read()
             return
         for _, text in self._again.blocks([Block(0, 0, self.size or self._raw.position, 1, plain=False)]):
@@ -96,29 +117,47 @@ class ArrowSource:
                     yield self._reader.get_batch(number)
             else:
                 yield from self._reader
-        except (pa.ArrowException, OSError) as error:
-            raise BadRow(
-                f"the file is damaged: {error}",
-                code="bad_arrow",
-                location=Location(self.name, self._rows + 1),
-                hint="Fetch the file again: it may have been cut short.",
-            ) from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> BadRow:
+        return BadRow(
+            f"the file is damaged: {error}",
+            code="bad_arrow",
+            location=Location(self.name, self._rows + 1),
+            hint="Fetch the file again: it may have been cut short.",
+        )
 
     def position(self) -> int:
         """See `Source.position`; of a file, whose batches are read in place, it is not known before the end."""
-        return self._raw.position
+        return self._raw.position if self._map is None else int(self._stream.tell())
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        if self._path is not None:
-            return FileResult(self.name, self.size or 0, self._rows, sha256_of(self._path))
+        if self._file.path is not None:
+            return FileResult(self.name, self.size or 0, self._rows, sha256_of(self._file.path))
         self._raw.read_to_end()
         return FileResult(self.name, self._raw.position, self._rows, self._raw.sha256())
 
     def close(self) -> None:
         """See `Source.close`."""
         self._again.close()
+        self._map = None  # unmapped once no batch is left that lies in it
 
-    def _starts_as_file(self, file: SourceFile) -> bool:
-        with open_bytes(file) as raw:
-            return raw.read(len(FILE_MAGIC)) == FILE_MAGIC
+
+def _is_flat(arrow: pa.DataType) -> bool:
+    """Whether a slice is checked without what lies below or beside it, again and again."""
+    return not (
+        types.is_nested(arrow)
+        or types.is_dictionary(arrow)
+        or types.is_run_end_encoded(arrow)
+        or isinstance(arrow, pa.BaseExtensionType)
+    )
+
+
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+
+
+def _check(array: pa.Array) -> None:
+    """Text need not be UTF-8 here: that is a matter of single values."""
+    (array.view(_BYTES[array.type]) if array.type in _BYTES else array).validate(full=True)

@@ -19,6 +19,7 @@ from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location, SourceFormat
 from harborctl.sources.batch import FINER, Batch, Original
 from harborctl.sources.files import SourceFile, sha256_of
+from harborctl.sources.mapped import Mapped
 from harborctl.sources.sizes import BATCH_BYTES, BATCH_ROWS, bytes_per_row, cut, rows_within
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 256 * 1024
 
 PROBED_ROWS = 64
+
+# Files of larger rows are mapped: pyarrow writes pages of a thousand rows, however large, and buffers for them would be
+# most of the memory.
+MAPPED_ROW_BYTES = 16 * 1024
 
 DATETIME_OVERFLOW = "22008"
 
@@ -59,9 +64,12 @@ class ParquetSource:
         self._row_bytes = 0.0
         try:
             self._file = _opened(file.path, "us")
+            self._map = Mapped(file) if _has_large_rows(self._file) else None
+            if self._map is not None:
+                self._file = _opened(self._map.reader(), "us")
             self.schema: pa.Schema = self._file.schema_arrow
             self._int96 = _int96_columns(self._file)
-            self._nanoseconds = _opened(file.path, "ns") if self._int96 else None
+            self._nanoseconds = _opened(self._map.reader() if self._map else file.path, "ns") if self._int96 else None
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
         for number in self._int96:
@@ -126,6 +134,9 @@ class ParquetSource:
                         for piece in cut(exact):
                             yield piece
                             row += piece.num_rows
+                    if self._map is not None:
+                        self._map.done_with(records.nbytes)
+                        self._map.check()
         except pa.ArrowNotImplementedError as error:
             raise SourceError(
                 f"{self.name} cannot be read: {error}",
@@ -213,12 +224,18 @@ class ParquetSource:
         )
 
 
-def _opened(path: Path, int96_unit: str) -> pq.ParquetFile:
+def _has_large_rows(file: pq.ParquetFile) -> bool:
+    metadata = file.metadata
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return bool(size > MAPPED_ROW_BYTES * metadata.num_rows > 0)
+
+
+def _opened(path: Path | pa.BufferReader, int96_unit: str) -> pq.ParquetFile:
     return pq.ParquetFile(
         path,
         memory_map=False,
         pre_buffer=False,
-        buffer_size=BUFFER_BYTES,
+        buffer_size=BUFFER_BYTES if not isinstance(path, pa.BufferReader) else 0,
         page_checksum_verification=True,
         coerce_int96_timestamp_unit=int96_unit,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyarrow import types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pyarrow as pa
+# Arrow's own pool keeps what is freed: for lineitem 50 MB more at the peak, and no faster.
+pa.set_memory_pool(pa.system_memory_pool())
 
 # About as many bytes as a CSV block makes: small batches keep the encoder's buffers small and the socket busy. What a
 # batch becomes on its way (text of floats, literals of arrays) is several times as large, and several are on their way.
