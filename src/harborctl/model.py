@@ -206,6 +206,8 @@ class MergeOptions:
         max_delete: sync: with more rows to delete nothing is done; None is a fifth of the table's.
         allow_empty: sync: no rows at all mean that the table becomes empty.
         no_block: replace: DELETE instead of TRUNCATE, so that readers need not wait.
+        no_lock: sync and replace with `no_block`: others may write to the target meanwhile.
+        update_only: upsert: rows whose key is new are left alone.
     """
 
     key: tuple[str, ...] = ()
@@ -216,6 +218,8 @@ class MergeOptions:
     max_delete: Limit | None = None
     allow_empty: bool = False
     no_block: bool = False
+    no_lock: bool = False
+    update_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def test_a_row_that_another_brings_in_between_is_updated(
     for settings, at, many, expected, value in (
         ({}, 1, 0, {"updated": 1}, "ours"),
         ({"newest_by": "at"}, 2, 0, {"updated": 1}, "ours"),
-        ({"newest_by": "at"}, 0, 0, {"unchanged": 1}, "theirs"),
+        ({"newest_by": "at"}, 0, 0, {"stale": 1}, "theirs"),
         # Into an empty table many rows go without ON CONFLICT first.
         ({}, 1, FEW_ROWS, {"inserted": FEW_ROWS, "updated": 1}, "ours"),
         ({"newest_by": "at"}, 0, FEW_ROWS, {"inserted": FEW_ROWS, "stale": 1}, "theirs"),
@@ -132,3 +132,41 @@ def test_a_row_that_another_brings_in_between_is_updated(
             other.commit()
             assert counts(result.result()) == expected
         assert database.execute("SELECT v FROM t WHERE id = 1").fetchone() == (value,)
+
+
+@pytest.mark.parametrize("mode", ["upsert", "ignore"])
+@pytest.mark.parametrize("made", ["", "PARTITION BY HASH (id)"])
+def test_an_unchanged_row_that_is_deleted_meanwhile_comes_back(
+    database: Database, load_rows: LoadRows, database_url: str, mode: str, made: str
+) -> None:
+    database.execute(
+        f"CREATE TABLE t (id integer PRIMARY KEY, v text) {made};"
+        + ("CREATE TABLE t_1 PARTITION OF t FOR VALUES WITH (MODULUS 1, REMAINDER 0);" if made else "")
+        + "INSERT INTO t VALUES (1, 'a'), (2, 'b')"
+    )
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("INSERT INTO t VALUES (3, 'theirs')")
+        other.execute("DELETE FROM t WHERE id = 1")
+        result = pool.submit(load_rows, "id,v\n1,a\n2,b\n3,ours\n", "t", mode)
+        wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+        other.commit()
+        accounts = {"upsert": {"inserted": 1, "updated": 1, "unchanged": 1}, "ignore": {"inserted": 1, "skipped": 2}}
+        assert counts(result.result()) == accounts[mode]
+    rows = database.execute("SELECT id, v FROM t ORDER BY id").fetchall()
+    assert rows == [(1, "a"), (2, "b"), (3, "ours" if mode == "upsert" else "theirs")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"), [("sync", {"max_delete": Limit(percent=100)}), ("replace", {"no_block": True})]
+)
+def test_writers_wait_for_a_table_that_becomes_equal_to_a_file(
+    database: Database, load_rows: LoadRows, database_url: str, mode: str, settings: dict[str, Any]
+) -> None:
+    database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("INSERT INTO t VALUES (2, 'theirs')")
+        result = pool.submit(load_rows, "id,v\n1,b\n", "t", mode, **settings)
+        wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'")
+        other.commit()
+        assert result.result().deleted == (1 if mode == "sync" else 2)
+    assert database.execute("SELECT id, v FROM t").fetchall() == [(1, "b")]

@@ -459,3 +459,81 @@ def test_a_deferrable_index_beside_the_key(database: Database, load_rows: LoadRo
     rows = "id,v\n1,b\n2,c\n"
     assert counts(load_rows(rows, "t", "upsert", writer=writer)) == {"inserted": 1, "updated": 1}
     assert database.execute("SELECT count(*) FROM public.harborctl_staging").fetchone() == (0,)
+
+
+def test_rows_that_are_there_need_no_other_columns(
+    database: Database, load_rows: LoadRows, writer: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the reject file goes
+    database.execute(
+        "CREATE TABLE t (id serial PRIMARY KEY, code text UNIQUE, name text NOT NULL, price integer,"
+        " state text NOT NULL DEFAULT 'new' CHECK (state <> 'new' OR price IS NULL));"
+        "INSERT INTO t (code, name, price, state) VALUES ('a', 'A', 1, 'old'), ('b', 'B', 2, 'old')"
+    )
+    for feed, expected in (
+        ("code,price\nb,2\na,5\n", {"updated": 1, "unchanged": 1}),
+        ("code,price\nb,7\n", {"updated": 1}),
+    ):
+        assert counts(load_rows(feed, "t", "upsert", key=("code",), writer=writer)) == expected
+    # A row that is there draws no number for its id.
+    assert database.execute("SELECT last_value FROM t_id_seq").fetchone() == (2,)
+    left = database.execute("SELECT id, code, name, price, state FROM t ORDER BY id").fetchall()
+    assert left == [(1, "a", "A", 5, "old"), (2, "b", "B", 7, "old")]
+    new = "code,price\na,5\nc,1\n"
+    error = refusal(lambda: load_rows(new, "t", "upsert", key=("code",), writer=writer))
+    assert (error.code, error.location.line, error.column) == ("23502", 3, "name")
+    assert "--update-only" in error.hint
+    assert counts(load_rows(new, "t", "upsert", key=("code",), update_only=True, writer=writer)) == {
+        "unchanged": 1,
+        "skipped": 1,
+    }
+    assert counts(load_rows(new, "t", "upsert", key=("code",), on_error="reject", writer=writer)) == {
+        "unchanged": 1,
+        "rejected": 1,
+    }
+
+
+@pytest.mark.parametrize("made", ["", "PARTITION BY HASH (id)"])
+def test_each_row_fires_the_triggers_of_what_is_done_to_it(
+    database: Database, load_rows: LoadRows, writer: str, made: str
+) -> None:
+    database.execute(
+        f"CREATE TABLE t (id integer PRIMARY KEY, v text, filled text NOT NULL) {made};"
+        + ("CREATE TABLE t_1 PARTITION OF t FOR VALUES WITH (MODULUS 1, REMAINDER 0);" if made else "")
+        + "CREATE TABLE fired (what text);"
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO fired VALUES (TG_OP || ' ' || NEW.id); NEW.filled := 'x'; RETURN NEW; END $$;"
+        "CREATE TRIGGER noted BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION noted();"
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b'); TRUNCATE fired"
+    )
+    assert counts(load_rows("id,v\n1,a\n2,c\n3,d\n", "t", "upsert", writer=writer)) == {
+        "inserted": 1,
+        "updated": 1,
+        "unchanged": 1,
+    }
+    assert database.execute("SELECT what FROM fired ORDER BY what").fetchall() == [("INSERT 3",), ("UPDATE 2",)]
+    assert counts(load_rows("id,v\n4,a\n", "t", "append", writer=writer)) == {"inserted": 1}
+
+
+@pytest.mark.parametrize("mode", ["upsert", "sync", "ignore"])
+@pytest.mark.parametrize("first", ["", "a@x,1,k"])
+def test_a_trigger_that_changes_the_key(
+    database: Database, load_rows: LoadRows, writer: str, mode: str, first: str
+) -> None:
+    database.execute(
+        "CREATE TABLE t (email text PRIMARY KEY, n integer, keep text);"
+        "CREATE UNIQUE INDEX lowered ON t (lower(email));"
+        "CREATE FUNCTION lowered() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.email := lower(NEW.email); RETURN NEW; END $$;"
+        "CREATE TRIGGER lowers BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION lowered()"
+    )
+    if first:
+        database.execute("INSERT INTO t VALUES ('a@x', 1, 'k')")
+    settings = {"writer": writer, **({"max_delete": Limit(percent=100)} if mode == "sync" else {})}
+    error = refusal(lambda: load_rows("email,n\nA@x,2\n", "t", mode, **settings))
+    assert (error.code, "trigger lowers of public.t changes the key (email)" in error.message) == ("key_changed", True)
+    assert database.execute("SELECT n, keep FROM t").fetchall() == ([(1, "k")] if first else [])
+    done = load_rows("email,n\nA@x,2\n", "t", mode, key=("lower(email)",), **settings)
+    assert counts(done) == (
+        {"skipped": 1} if mode == "ignore" and first else {"updated": 1} if first else {"inserted": 1}
+    )

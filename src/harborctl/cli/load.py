@@ -190,6 +190,18 @@ def load_options(
         bool,
         typer.Option("--no-block", help="replace: readers see the old rows, and need not wait.", rich_help_panel=ROWS),
     ] = False,
+    no_lock: Annotated[
+        bool,
+        typer.Option(
+            "--no-lock",
+            help="sync, replace --no-block: let others write to the table meanwhile. Their rows may stay.",
+            rich_help_panel=ROWS,
+        ),
+    ] = False,
+    update_only: Annotated[
+        bool,
+        typer.Option("--update-only", help="upsert: leave rows alone whose key is new.", rich_help_panel=ROWS),
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Load even if this very load is already in.", rich_help_panel=RUNS)
     ] = False,
@@ -299,6 +311,8 @@ def load_options(
             "--max-delete": max_delete,
             "--allow-empty": allow_empty,
             "--no-block": no_block,
+            "--no-lock": no_lock,
+            "--update-only": update_only,
         },
     )
     _check_rejecting(
@@ -323,6 +337,8 @@ def load_options(
             max_delete=_limit("--max-delete", max_delete),
             allow_empty=allow_empty,
             no_block=no_block,
+            no_lock=no_lock,
+            update_only=update_only,
         ),
         rejects=RejectOptions(
             on_error=on_error,
@@ -402,6 +418,8 @@ MEANINGS = {
     "--max-delete": {Mode.SYNC},
     "--allow-empty": {Mode.SYNC},
     "--no-block": {Mode.REPLACE},
+    "--no-lock": {Mode.SYNC, Mode.REPLACE},
+    "--update-only": {Mode.UPSERT},
 }
 
 

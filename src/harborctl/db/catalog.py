@@ -165,7 +165,7 @@ class Target(Relation):
         references: foreign keys of other tables that point at it.
         rules: its own, and of a view that the server writes through also those of what is behind it.
         has_children: other tables inherit from it. Partitions do not count.
-        fires_before: a row trigger may change a row, or drop it, before it is written.
+        before_triggers: row triggers, of it or of a partition, that may change a row, or drop it, before it is written.
         keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
         filtered: row-level security hides rows from this user.
     """
@@ -175,7 +175,7 @@ class Target(Relation):
     references: tuple[Reference, ...]
     rules: tuple[Rule, ...]
     has_children: bool
-    fires_before: bool
+    before_triggers: tuple[str, ...]
     keeps_rows: bool
     filtered: bool
 
@@ -376,8 +376,9 @@ _KEYS = text("""
 _BEHAVIOUR = text("""
     SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
            row_security_active(oid) AS filtered,
-           EXISTS (SELECT FROM pg_trigger WHERE tgrelid = :oid AND tgenabled <> 'D' AND tgtype & 3 = 3
-                                            AND tgtype & 20 <> 0) AS fires_before,
+           ARRAY(SELECT DISTINCT tgname::text FROM pg_trigger
+                 WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
+                   AND tgenabled <> 'D' AND tgtype & 3 = 3 AND tgtype & 20 <> 0) AS before_triggers,
            EXISTS (SELECT FROM pg_trigger
                    WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
                      AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows,
@@ -483,6 +484,7 @@ def described(connection: Connection, found: Relation) -> Target:
         columns=_columns(connection, of_it),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
         references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),
+        before_triggers=tuple(behaviour.pop("before_triggers")),
         rules=tuple(Rule(**rule) for rule in behaviour.pop("rules") or ()),
         **behaviour,
     )

@@ -41,12 +41,14 @@ class MergePlan:
         overwritten: columns that an update sets, and a difference in which makes a row different.
         newest_by: the column whose highest value wins.
         touch: the column that becomes now() in each row written.
+        update_only: rows whose key is new are left alone.
     """
 
     key: UniqueKey
     overwritten: tuple[str, ...]
     newest_by: str | None
     touch: str | None
+    update_only: bool = False
 
 
 def plan_merge(
@@ -93,7 +95,7 @@ def plan_merge(
     overwritten = tuple(name for name in names if name not in part_columns and name not in options.keep)
     if mode is not Mode.IGNORE:
         _check_identity(target, overwritten, ways_out)
-    return MergePlan(key, overwritten, options.newest_by, options.touch)
+    return MergePlan(key, overwritten, options.newest_by, options.touch, options.update_only)
 
 
 def _chosen_key(target: Target, mode: Mode, wanted: Sequence[str], names: Sequence[str]) -> UniqueKey:

@@ -66,8 +66,21 @@ def lock_target(
         LockHeld: another load runs, and the options say not to wait for it, or no longer.
     """
     waited = not has_turn and options.mode is not Mode.APPEND and take_turn(connection, target, options.run.lock)
-    _lock_table(connection, target, truncates=truncates)
+    _lock_table(connection, target, _strength(options, truncates=truncates))
     return waited
+
+
+def _strength(options: LoadOptions, *, truncates: bool) -> str:
+    """The lock that the load needs. Of what others write while the target becomes equal to a file, something would be
+    left, or gone, that no order of the two explains: they wait. Readers wait for TRUNCATE only."""
+    if truncates:
+        return "ACCESS EXCLUSIVE"
+    becomes_equal = options.mode in {Mode.SYNC, Mode.REPLACE}
+    return (
+        "SHARE ROW EXCLUSIVE"
+        if becomes_equal and not options.merge.no_lock and not options.dry_run
+        else "ROW EXCLUSIVE"
+    )
 
 
 def take_turn(connection: Connection, target: Relation, lock: Lock) -> bool:
@@ -128,13 +141,11 @@ def _holder(connection: Connection, namespace: int, number: int) -> str:
     return f"{row.application or 'a session'} of user {row.user} on {place}, process {row.pid}{since}"
 
 
-def _lock_table(connection: Connection, target: Relation, *, truncates: bool) -> None:
+def _lock_table(connection: Connection, target: Relation, strength: str) -> None:
     if target.kind not in "rpv":
         return
     # At once as strong as it will have to be: two that want more of a lock that both have wait for each other.
-    statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(
-        _identifier(target), sql.SQL("ACCESS EXCLUSIVE" if truncates else "ROW EXCLUSIVE")
-    )
+    statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(_identifier(target), sql.SQL(strength))
     try:
         with connection.begin_nested():
             _execute(connection, statement)

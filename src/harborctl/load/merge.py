@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
+    CTE,
     Boolean,
     ColumnElement,
     FromClause,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Text,
     and_,
     cast,
+    column,
     delete,
     false,
     func,
@@ -30,21 +32,23 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 
 from harborctl.db.failures import translate
+from harborctl.errors import StatementFailed
 from harborctl.load.insert import insert_into
 from harborctl.load.staging import free_name
 from harborctl.load.watch import UNIQUE_VIOLATION
 from harborctl.model import Mode, OnDuplicate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RowMapping
     from sqlalchemy.dialects.postgresql import Insert
 
     from harborctl.db.catalog import TargetColumn
@@ -69,6 +73,10 @@ SORTED_BY_LANGUAGE = frozenset({"text", "varchar", "bpchar", "citext"})
 # trip.
 FEW_ROWS = 2000
 
+# How often rows are looked at again because others have changed some meanwhile. Each look writes what the one before
+# could not see; nobody can take that away any more.
+MOST_LOOKS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -82,6 +90,14 @@ class Account:
     stale: int = 0
     duplicates: int = 0
     deleted: int = 0
+
+
+class _KeyTaken(Exception):
+    """A new row has met a row of its key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,7 @@ class Merge:
         self._labels = [free_name(f"harborctl_key_{number}", taken) for number in range(len(merge.key.parts))]
         self._has_key = free_name("harborctl_has_key", taken)
         self._is_there = free_name("harborctl_is_there", taken)
+        self._place = free_name("harborctl_place", taken)
         self._new = free_name("harborctl_is_new", taken)
 
     # -- duplicates
@@ -242,19 +259,93 @@ class Merge:
     # -- writing
 
     def write(self, connection: Connection, staged: int) -> Account:
-        """Insert and update; `staged` rows have different keys."""
-        careful = self._plan.target.kind != "r" or self._plan.target.fires_before
-        is_many = staged > FEW_ROWS
-        if is_many and not careful and self.target_is_empty(connection) and self._insert_all(connection):
-            return Account(staged, inserted=staged)
-        counts = connection.execute(self._careful_statement() if careful else self._fast_statement()).mappings().one()
-        account = Account(staged, inserted=counts["inserted"], updated=counts["updated"], stale=counts["stale"])
-        attempted = counts.get("attempted", account.inserted + account.updated)
-        left_alone = staged - attempted - account.stale
-        dropped = attempted - account.inserted - account.updated
+        """Insert and update; `staged` rows have different keys.
+
+        What other transactions do meanwhile is seen by a second look: rows that were unchanged and are gone, and rows
+        that somebody else has brought in. It is spared if no transaction has ended since the first look.
+
+        Raises:
+            StatementFailed: others change the same rows again and again, or a trigger changes the key.
+        """
+        account, met = Account(staged), ""
+        for number in range(MOST_LOOKS):
+            try:
+                part, seen = self._write_once(connection, staged)
+            except _KeyTaken as taken:
+                # If somebody has brought that row in, the next look sees it. Else a trigger has made the key.
+                if taken.message == met:
+                    raise self._key_changed(taken.message) from taken
+                met = taken.message
+                continue
+            account = replace(part, inserted=account.inserted + part.inserted, updated=account.updated + part.updated)
+            is_done = account.inserted == staged or (number and not part.inserted + part.updated)
+            if is_done or connection.execute(select(_SNAPSHOT)).scalar_one() == seen:
+                return self._completed(connection, account)
+        raise StatementFailed(
+            f"other sessions change rows of {self._plan.target.label} faster than this load can follow",
+            code="concurrent_changes",
+            hint="Run it again when less is going on; --mode sync keeps other writers waiting.",
+        )
+
+    def _completed(self, connection: Connection, account: Account) -> Account:
+        """With what became of the rows that were not written; `skipped` are those so far that a trigger has dropped."""
+        left_alone = account.rows_read - account.inserted - account.updated - account.stale - account.skipped
         if self._plan.mode is Mode.IGNORE:
-            return replace(account, skipped=left_alone + dropped)
-        return replace(account, unchanged=left_alone, skipped=dropped)
+            return replace(account, skipped=left_alone + account.skipped)
+        if self._merge.update_only:
+            new = self._count_new(connection)
+            return replace(account, unchanged=left_alone - new, skipped=account.skipped + new)
+        return replace(account, unchanged=left_alone)
+
+    def _write_once(self, connection: Connection, staged: int) -> tuple[Account, str]:
+        """One look: what is written now, what is `stale`, and as `skipped` what a trigger has dropped; and which
+        transactions it saw."""
+        target = self._plan.target
+        is_plain = target.kind == "r" and not target.before_triggers
+        is_many = staged > FEW_ROWS
+        if (
+            is_many
+            and is_plain
+            and not self._merge.update_only
+            and self.target_is_empty(connection)
+            and self._insert_all(connection)
+        ):
+            return Account(staged, inserted=staged), ""
+        if is_plain and self._fills_all and not self._merge.update_only:
+            counts = connection.execute(self._fast_statement()).mappings().one()
+            dropped = 0
+        else:
+            counts = self._write_apart(connection)
+            if counts["moved"]:
+                raise self._key_changed(f"{counts['moved']:,} rows were written with another key than the source has")
+            dropped = counts["attempted"] - counts["inserted"] - counts["updated"]
+        written = {name: counts[name] for name in ("inserted", "updated", "stale")}
+        return Account(staged, **written, skipped=dropped), counts["snapshot"]
+
+    def _write_apart(self, connection: Connection) -> RowMapping:
+        if not self._must_not_meet:
+            return connection.execute(self._apart_statement()).mappings().one()
+        try:
+            with connection.begin_nested():
+                return connection.execute(self._apart_statement()).mappings().one()
+        except DBAPIError as error:
+            diag = getattr(error.orig, "diag", None)
+            failure = translate(error)
+            is_key = self._plan.target.kind == "p" or getattr(diag, "constraint_name", None) == self._merge.key.name
+            if failure.code != UNIQUE_VIOLATION or not is_key or self._plan.target.filtered:
+                raise
+            raise _KeyTaken(failure.message) from error
+
+    def _key_changed(self, what: str) -> StatementFailed:
+        target = self._plan.target
+        triggers = ", ".join(target.before_triggers)
+        return StatementFailed(
+            f"trigger {triggers} of {target.label} changes the key {self._merge.key.label}, so that rows cannot be told"
+            f" apart by it: {what}",
+            code="key_changed",
+            hint="Give the file the keys that the trigger makes, or let --key name a unique index whose values the"
+            " trigger leaves as they are, such as one on lower(email).",
+        )
 
     def target_is_empty(self, connection: Connection) -> bool:
         """Whether no row of the target can meet one of the load's."""
@@ -278,7 +369,7 @@ class Merge:
             return False
         return True
 
-    def _fast_statement(self) -> Select[int, int, int]:
+    def _fast_statement(self) -> Select[int, int, int, str]:
         staged = self._staged()
         rows = self._compared(staged).with_only_columns(*self._values(staged))
         # A row version that this statement inserted has no xmax; one that it updated has its own transaction's there.
@@ -287,48 +378,123 @@ class Merge:
             func.count().filter(written.c.is_new).label("inserted"),
             func.count().filter(not_(written.c.is_new)).label("updated"),
             self._stale_count().label("stale"),
+            _SNAPSHOT,
         ).select_from(written)
 
-    def _careful_statement(self) -> Select[Any]:
-        """Where rows tell no xmax (partitions) or may be dropped on the way (triggers): new ones and others apart."""
+    @property
+    def _fills_all(self) -> bool:
+        """Whether no column of a new row is left to a default. ON CONFLICT works defaults out for rows that are there,
+        too: it would take numbers from their sequences, and hold the row against NOT NULL and checks."""
+        return {c.name for c in self._plan.target.columns if not c.generated} <= set(self._filled())
+
+    @property
+    def _must_not_meet(self) -> bool:
+        """Whether a new row that meets one of its key is an error: a trigger may have changed the key, and a policy
+        may hide the other row. Elsewhere another session has brought it in, and the next look finds it."""
+        return bool(self._plan.target.before_triggers) or self._plan.target.filtered
+
+    def _apart_statement(self) -> Select[Any]:
+        """New rows by INSERT, the others by UPDATE: each as the table's triggers and defaults expect it."""
         staged = self._staged()
         is_new = self._is_new().label(self._new)
-        changed = self._compared(staged).with_only_columns(*self._values(staged), is_new).cte("changed")
-        columns = [changed.c[name] for name in self._filled()]
-        new = self._insert(select(*columns).where(changed.c[self._new])).returning(true().label("one")).cte("inserted")
-        old = (
-            self._insert(select(*columns).where(not_(changed.c[self._new])))
-            .returning(true().label("one"))
-            .cte("updated")
-        )
-        return select(
-            select(func.count()).select_from(new).scalar_subquery().label("inserted"),
-            select(func.count()).select_from(old).scalar_subquery().label("updated"),
-            select(func.count()).select_from(changed).scalar_subquery().label("attempted"),
+        # Apart from the target's own names, which expressions of the key use.
+        values = [value.label(f"harborctl_value_{n}") for n, value in enumerate(self._values(staged))]
+        keys = [staged.c[label] for label in self._labels]
+        place = self._current.c[self._place]
+        changed = self._compared(staged).with_only_columns(*values, *keys, place, is_new).cte("changed")
+        written = dict(zip(self._filled(), (changed.c[value.name] for value in values), strict=True))
+        new = self._new_rows(changed, written)
+        counted: list[ColumnElement[Any]] = [
+            _count_of(select(func.count()).select_from(new)).label("inserted"),
+            _count_of(select(func.count()).select_from(changed)).label("attempted"),
             self._stale_count().label("stale"),
-        )
+        ]
+        moved = self._moved(new, changed) if self._plan.target.before_triggers else literal_column("0")
+        if self._overwritten():
+            old = self._old_rows(changed, written)
+            counted.append(_count_of(select(func.count()).select_from(old)).label("updated"))
+            if self._plan.target.before_triggers:
+                moved = moved + _count_of(select(func.count()).select_from(old).where(not_(old.c.same)))
+        else:
+            counted.append(literal_column("0").label("updated"))
+        return select(*counted, moved.label("moved"), _SNAPSHOT)
+
+    def _new_rows(self, changed: CTE, written: Mapping[str, ColumnElement[Any]]) -> CTE:
+        rows = select(*written.values()).where(changed.c[self._new])
+        statement = insert_into(self._target, self._plan).from_select(list(written), rows)
+        if not self._must_not_meet:
+            statement = statement.on_conflict_do_nothing(**self._arbiter())
+        parts = [part.label(label) for part, label in zip(self._target_parts(), self._labels, strict=True)]
+        return statement.returning(*parts).cte("inserted")
+
+    def _old_rows(self, changed: CTE, written: Mapping[str, ColumnElement[Any]]) -> CTE:
+        keys = [changed.c[label] for label in self._labels]
+        same = self._equal(keys, self._target_parts())
+        assigned = {n: value for n, value in written.items() if n in self._overwritten() or n == self._merge.touch}
+        statement = update(self._target).values(assigned).where(not_(changed.c[self._new]))
+        if self._plan.target.kind == "r":
+            place: ColumnElement[Any] = column("ctid", _selectable=self._target)
+            statement = statement.where(place == changed.c[self._place])
+        else:  # one place may be that of rows in several partitions
+            statement = statement.where(and_(same, self._condition()))
+            if newest := self._merge.newest_by:  # others may have written to the row since
+                statement = statement.where(not_(_older(written[newest], self._target.c[newest])))
+        if self._plan.target.has_children:
+            statement = statement.with_hint("ONLY", self._target, "postgresql")
+        return statement.returning(same.label("same")).cte("updated")
+
+    def _moved(self, new: CTE, changed: CTE) -> ColumnElement[int]:
+        """How many new rows have got a key that no row of the load has."""
+        ours, theirs = [new.c[label] for label in self._labels], [changed.c[label] for label in self._labels]
+        sent = select(true()).select_from(changed).where(self._equal(theirs, ours)).correlate(new).exists()
+        return _count_of(select(func.count()).select_from(new).where(not_(sent)))
+
+    def _count_new(self, connection: Connection) -> int:
+        """How many staged rows have no row in the target."""
+        staged = self._staged()
+        both = staged.outerjoin(self._current, self._same_key(staged, self._current))
+        return connection.execute(select(func.count()).select_from(both).where(self._is_new())).scalar_one()
+
+    def first_new(self, connection: Connection) -> int | None:
+        """The number (from 1, in load order) of the first row that has no row in the target."""
+        first: int | None = connection.execute(select(func.min(self._numbered_new().c.number))).scalar_one()
+        return first
+
+    def new_rows(self, connection: Connection) -> list[int]:
+        """The numbers of the rows that have no row in the target, where they bring their numbers."""
+        new = self._numbered_new()
+        return list(connection.execute(select(new.c.own).order_by(new.c.own)).scalars())
+
+    def _numbered_new(self) -> Subquery:
+        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        keys = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
+        numbered = select(number, self._staging.order.label("own"), *keys, self._condition().label(self._has_key))
+        staged = numbered.select_from(self._staging.table).subquery("staged")
+        both = staged.outerjoin(self._current, self._same_key(staged, self._current))
+        return select(staged.c.number, staged.c.own).select_from(both).where(self._is_new()).subquery("new")
+
+    def _arbiter(self) -> dict[str, Any]:
+        """The index of the key, for ON CONFLICT. Other unique indexes on the same columns must not be taken for it:
+        they may call other rows the same."""
+        key = self._merge.key
+        if key.constraint:
+            return {"constraint": key.constraint}
+        return {
+            "index_elements": [_sql(part.arbiter) for part in key.parts],
+            "index_where": _sql(key.condition) if key.condition else None,
+        }
 
     def _insert(self, rows: Select[Any]) -> Insert:
-        key = self._merge.key
         statement = insert_into(self._target, self._plan)
         statement = statement.from_select(list(self._filled()), rows)
-        # Other unique indexes on the same columns must not be taken for it: they may call other rows the same.
-        arbiter: dict[str, Any] = (
-            {"constraint": key.constraint}
-            if key.constraint
-            else {
-                "index_elements": [_sql(part.arbiter) for part in key.parts],
-                "index_where": _sql(key.condition) if key.condition else None,
-            }
-        )
         assigned = {name: statement.excluded[name] for name in self._overwritten()}
         if not assigned:
-            return statement.on_conflict_do_nothing(**arbiter)
+            return statement.on_conflict_do_nothing(**self._arbiter())
         if self._merge.touch:
             assigned[self._merge.touch] = statement.excluded[self._merge.touch]
         newest = self._merge.newest_by
         wanted = not_(_older(statement.excluded[newest], statement.table.c[newest])) if newest else None
-        return statement.on_conflict_do_update(**arbiter, set_=assigned, where=wanted)
+        return statement.on_conflict_do_update(**self._arbiter(), set_=assigned, where=wanted)
 
     def _values(self, staged: Subquery) -> list[ColumnElement[Any]]:
         """What is written of a staged row."""
@@ -357,7 +523,8 @@ class Merge:
         newest = self._merge.newest_by
         if newest:
             differs = and_(differs, not_(_older(staged.c[newest], self._current.c[newest])))
-        return select(*staged.c).select_from(both).where(or_(self._is_new(), differs))
+        wanted = and_(not_(self._is_new()), differs) if self._merge.update_only else or_(self._is_new(), differs)
+        return select(*staged.c).select_from(both).where(wanted)
 
     def _stale_count(self) -> ColumnElement[int]:
         newest = self._merge.newest_by
@@ -409,7 +576,8 @@ class Merge:
         """The rows of the target with their key."""
         labelled = [part.label(label) for part, label in zip(self._target_parts(), self._labels, strict=True)]
         there: Label[Any] = literal_column("tableoid").label(self._is_there)
-        rows: Select[Any] = select(*self._target.columns, *labelled, there).where(self._condition())
+        place: Label[Any] = literal_column("ctid").label(self._place)
+        rows: Select[Any] = select(*self._target.columns, *labelled, there, place).where(self._condition())
         if self._plan.target.has_children:
             rows = rows.with_hint(self._target, "ONLY", "postgresql")
         return rows.subquery("current")
@@ -436,6 +604,14 @@ class Merge:
         if column is not None and is_exact(column):
             return ours.is_distinct_from(theirs)
         return cast(ours, Text).collate("C").is_distinct_from(cast(theirs, Text).collate("C"))
+
+
+def _count_of(counts: Select[int]) -> ColumnElement[int]:
+    return counts.scalar_subquery()
+
+
+# Which transactions a statement sees: the same again if no other one that writes has ended in between.
+_SNAPSHOT = cast(func.pg_current_snapshot(), Text).label("snapshot")
 
 
 def is_exact(column: TargetColumn) -> bool:

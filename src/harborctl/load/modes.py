@@ -221,6 +221,7 @@ def _merge(work: Work) -> Account:
     merge = Merge(staging, plan, plan.merge)
     if work.rejects is not None:
         return _merge_carefully(work, merge, staging, staged)
+    _refuse_new(work, merge)
     duplicates = _settle_duplicates(work, merge, staged)
     deleted = 0
     if plan.mode is Mode.SYNC:
@@ -242,6 +243,8 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
     if not key.key.is_plain:
         for number in merge.without_key(connection):
             late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))
+    for number in merge.new_rows(connection) if _fills_no_new_row(work) else ():
+        late.reject(number, Reason(NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
     duplicates = 0
     if _have_duplicates(work, merge, staged - late.count):
         which = work.options.merge.on_duplicate
@@ -282,6 +285,35 @@ def _have_duplicates(work: Work, merge: Merge, staged: int) -> bool:
     if is_many and merge.sorts_keys_soon:
         return not merge.index_keys(work.connection)
     return merge.has_duplicates(work.connection, staged)
+
+
+def _fills_no_new_row(work: Work) -> bool:
+    return bool(work.plan.lacks) and not work.options.merge.update_only
+
+
+def _lacking(plan: Plan) -> str:
+    names = ", ".join(plan.lacks)
+    several = len(plan.lacks) > 1
+    return (
+        f"the key of this row is new, and column{'s' if several else ''} {names} of {plan.target.label}, which"
+        f" {'are' if several else 'is'} required, cannot be filled from the source"
+    )
+
+
+def _refuse_new(work: Work, merge: Merge) -> None:
+    """See that a source which can only update rows has no new ones.
+
+    Raises:
+        BadRow: it has.
+    """
+    if _fills_no_new_row(work) and (number := merge.first_new(work.connection)) is not None:
+        raise BadRow(
+            _lacking(work.plan),
+            code=NOT_NULL_VIOLATION,
+            location=work.places.of(number),
+            column=work.plan.lacks[0],
+            hint="Leave new rows alone with --update-only, or fill the columns with --map or --set.",
+        )
 
 
 def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:

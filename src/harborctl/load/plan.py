@@ -13,14 +13,14 @@ from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
 from harborctl.load.keys import MergePlan, plan_merge
 from harborctl.load.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
-from harborctl.model import SourceFormat
+from harborctl.model import Mode, SourceFormat
 from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.db.catalog import Target, TargetColumn
-    from harborctl.model import ColumnOptions, LoadOptions, Mode
+    from harborctl.model import ColumnOptions, LoadOptions
     from harborctl.sources.batch import Batch, Columns, Source
 
 NOT_NULL_VIOLATION = "23502"
@@ -43,6 +43,7 @@ class Plan:
     Attributes:
         merge: in the modes that go by a key, how rows meet.
         unnamed: positions of columns that go nowhere, for want of a name, and must be empty.
+        lacks: required columns of the target that the source does not fill: it can only update rows.
     """
 
     target: Target
@@ -50,6 +51,7 @@ class Plan:
     columns: tuple[PlannedColumn, ...]
     merge: MergePlan | None = None
     unnamed: tuple[int, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @property
     def positions(self) -> list[int]:
@@ -89,9 +91,12 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     _refuse_twice(source, own, read.columns, {column.name for _, column, _ in constants})
     names = {column.name for _, column in read.columns} | {column.name for _, column, _ in constants}
     missing = [c.name for c in target.columns if c.required and c.name not in {*names, options.merge.touch}]
+    if target.before_triggers:  # they may fill it in
+        missing = []
     if read.unknown:
         raise _unknown(source, own, target, read.unknown, names, missing)
-    if missing:
+    # Rows that are there have it already.
+    if missing and options.mode not in {Mode.UPSERT, Mode.SYNC}:
         raise _missing(source, target, missing)
     if not read.columns:
         raise TargetError(f"no column of {source.name} goes into {target.label}", code=NO_SUCH_COLUMN)
@@ -107,7 +112,7 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     ]
     filled = [column.target.name for column in columns]
     merge = plan_merge(target, options.mode, options.merge, filled, ways_out) if options.mode.by_key else None
-    return Plan(target, options.mode, tuple(columns), merge, read.unnamed)
+    return Plan(target, options.mode, tuple(columns), merge, read.unnamed, tuple(missing))
 
 
 def settle_columns(sources: Sequence[Source], target: Target, options: LoadOptions) -> None:

@@ -237,7 +237,7 @@ def _violations(
     name, keys = plan.target.name, ", ".join(constraint.columns)
     column = constraint.columns[0] if len(constraint.columns) == 1 else None
     # A trigger may change what is looked at.
-    is_certain = not plan.target.fires_before
+    is_certain = not plan.target.before_triggers
     if constraint.kind == "c":
         message = f'new row for relation "{name}" violates check constraint "{constraint.name}"'
         for row, value in rows(_checked(constraint, table, number)):

@@ -304,7 +304,9 @@ class Attempt:
         keeps_places = (
             rejects is None
             and plan.merge is not None
-            and (not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR)
+            and (
+                bool(plan.lacks) or not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR
+            )
         )
         bytes_before = 0
 

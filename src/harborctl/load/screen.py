@@ -173,7 +173,7 @@ def required(plan: Plan) -> frozenset[str]:
     target = plan.target
     key = plan.merge.key if plan.merge else None
     names = {part.text for part in key.parts} if key and key.is_plain and key.nulls_distinct else set()
-    if target.kind == "r" and not target.fires_before:
+    if target.kind == "r" and not target.before_triggers:
         names |= {column.target.name for column in plan.columns if column.target.not_null}
     return frozenset(names)
 

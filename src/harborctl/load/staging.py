@@ -56,7 +56,7 @@ def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> St
         Column(
             column.target.name,
             _staged_type(column.target),
-            nullable=plan.target.fires_before or plan.target.kind != "r" or not column.target.not_null,
+            nullable=bool(plan.target.before_triggers) or plan.target.kind != "r" or not column.target.not_null,
         )
         for column in plan.columns
     ]
