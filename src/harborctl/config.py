@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from harborctl.errors import UsageError
+from harborctl.plain_text import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,7 +135,7 @@ def _refuse_password(url: str, key: str, file: Path) -> None:
     _, _, rest = url.partition("://")
     user, at, _ = rest.rpartition("@")
     secrets = [user.partition(":")[2]] if at else []
-    secrets += re.findall(r"[?&](?:ssl)?password=([^&]*)", url)
+    secrets += re.findall(rf"[?&](?:{SECRETS})=([^&]*)", url)
     if any(secret and not _VARIABLE.fullmatch(secret) for secret in secrets):
         raise UsageError(
             f"{key} in {file} holds a password",

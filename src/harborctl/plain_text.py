@@ -22,7 +22,7 @@ HIDDEN = "***"
 
 # Of libpq's parameters, those whose value is a secret.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-_SECRETS = "(?:ssl|pg)?password|passwd|oauth_client_secret|scram_client_key|scram_server_key"
+SECRETS = "(?:ssl|pg)?password|passwd|oauth_client_secret|scram_client_key|scram_server_key"
 
 _IN_URL = re.compile(r"(?P<before>:/{1,2}[^\s:/@?#'\"]*:)(?P<secret>[^\s'\"]+)(?=@)")
 # One of a database that has lost its end: pydantic cuts what it quotes in the middle. A port is no password.
@@ -31,7 +31,7 @@ _IN_CUT_URL = re.compile(
 )
 # In a URL's query or a connection string. What a hint writes in capitals stands for a value, and --map has names.
 _IN_SETTING = re.compile(
-    rf"(?<!--map )(?<!--map ')(?P<before>\b(?:{_SECRETS})\s*=\s*)"
+    rf"(?<!--map )(?<!--map ')(?P<before>\b(?:{SECRETS})\s*=\s*)"
     r"(?!VALUE\b)(?P<secret>'(?:[^'\\]|\\.)*(?:'|$)|[^\s&'\"]+)",
     re.IGNORECASE,
 )
