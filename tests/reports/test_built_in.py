@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import Engine
@@ -31,6 +32,32 @@ def rows(done: Run) -> list[dict[str, str]]:
 def report(invoke: Invoke, name: str, **values: object) -> list[dict[str, str]]:
     given = [word for key, value in values.items() for word in ("-p", f"{key}={value}")]
     return rows(invoke("report", name, "--format", "csv", *given))
+
+
+def test_today_is_there_where_a_midnight_was_not(invoke: Invoke) -> None:
+    """In a zone whose clocks went forward at midnight three days ago, as they do in Santiago."""
+    start, end = (date.today() - timedelta(days=3)), (date.today() + timedelta(days=100))
+    zone = f"<-04>4<-03>,J{min(start.timetuple().tm_yday, 365)}/0,J{min(end.timetuple().tm_yday, 365)}/0"
+    done = invoke("report", "most_reserved", "--format", "csv", "-p", "days=5", env={"PGTZ": zone})
+    lines = [row["day_by_day"] for row in rows(done)]
+    assert lines
+    assert all(line.startswith("····") and line[4:] not in ("", "·") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "must_be"),
+    [
+        ("most_reserved", "days=0", "between 1 and 366"),
+        ("most_reserved", "top=-1", "between 1 and 10000"),
+        ("oversold_risk", "days=0", "between 1 and 366"),
+        ("oversold_risk", "percent=-1", "at least 0"),
+    ],
+)
+def test_bounds(invoke: Invoke, name: str, given: str, must_be: str) -> None:
+    done = invoke("report", name, "-p", given)
+    assert (done.code, done.stdout) == (2, "")
+    parameter, _, value = given.partition("=")
+    assert done.stderr.startswith(f"error: parameter {parameter} must be {must_be}, and '{value}' is not\n")
 
 
 def test_reservations_aging(engine: Engine, invoke: Invoke) -> None:

@@ -64,6 +64,15 @@ def test_folders_within_are_part_of_the_name() -> None:
     assert find_report("sales/daily", folders).file == "./reports/sales/daily.sql"
 
 
+def test_a_folder_with_a_link_to_itself() -> None:
+    write("reports/sales/daily.sql")
+    Path("reports/again").symlink_to("../reports", target_is_directory=True)
+    Path("reports/sales/above").symlink_to("..", target_is_directory=True)
+    Path("reports/other").symlink_to("sales", target_is_directory=True)
+    names = [found.name for found in found_reports(report_folders(())) if found.folder != BUILT_IN]
+    assert names == ["other/daily", "sales/daily"]
+
+
 def test_what_ends_in_sql_is_a_file() -> None:
     write("elsewhere/x.sql", "-- title: X\nSELECT 1")
     assert find_report("elsewhere/x.sql", report_folders(())).title == "X"

@@ -27,6 +27,7 @@ from harborctl.reports.render import Layout
 from harborctl.reports.result import Column, Kind, Result
 from harborctl.reports.run import RunOptions, run_report
 from harborctl.reports.write import write
+from tests.conftest import execute
 
 GOLDEN = Path(__file__).parent / "golden"
 SQL = (GOLDEN / "every_type.sql").read_text(encoding="utf-8")
@@ -249,6 +250,33 @@ def test_parquet_of_numbers_that_need_more_digits_later(engine: Engine, monkeypa
     assert found["l"].to_pylist() == [row.l for row in rows]
 
 
+@pytest.mark.parametrize("lines", [True, False])
+def test_parquet_of_moments_before_there_was_a_standard_time(engine: Engine, lines: bool) -> None:
+    """Zones had offsets with seconds then. What the report means by a day stays the session's business."""
+    execute(engine, f"ALTER DATABASE {engine.url.database} SET TimeZone = 'Europe/Berlin'")
+    engine.dispose()
+    sql = """SELECT TIMESTAMPTZ '1850-06-01 12:00:00.25+00' AS old, TIMESTAMPTZ '2026-11-30 12:00+00' AS new, 1 AS n,
+                    ARRAY[TIMESTAMPTZ '1850-06-01 12:00+00', NULL] AS olds,
+                    TIMESTAMPTZ '2026-11-30 23:30+00'::date AS day UNION ALL SELECT NULL, NULL, NULL, NULL, NULL"""
+    first, _ = table(written(engine, sql, Format.PARQUET, lines=lines)).to_pylist()
+    assert first == {
+        "old": datetime(1850, 6, 1, 12, 0, 0, 250000, tzinfo=UTC),
+        "new": datetime(2026, 11, 30, 12, tzinfo=UTC),
+        "n": 1,
+        "olds": [datetime(1850, 6, 1, 12, tzinfo=UTC), None],
+        "day": date(2026, 12, 1),
+    }
+    bad = "SELECT TIMESTAMPTZ '1850-06-01 12:00+00' AS old, 'infinity'::timestamptz AS never"
+    with pytest.raises(HarborctlError) as caught:
+        written(engine, bad, Format.PARQUET, lines=lines)
+    assert caught.value.column == "never"
+
+
+def test_parquet_of_no_columns(engine: Engine) -> None:
+    with pytest.raises(HarborctlError, match=r"^Parquet holds columns, and the report has none$"):
+        written(engine, "SELECT FROM generate_series(1, 2)", Format.PARQUET)
+
+
 def test_parquet_of_nothing(engine: Engine) -> None:
     found = table(written(engine, "SELECT 1 AS a, 1.5 AS b, ARRAY[1] AS c WHERE false", Format.PARQUET))
     assert (found.num_rows, found.column_names) == (0, ["a", "b", "c"])
@@ -324,9 +352,22 @@ def test_xlsx_is_read_back(engine: Engine) -> None:
     assert second[:4] == [2.0, None, None, False]
 
 
+def test_xlsx_keeps_text_where_a_number_would_say_less(engine: Engine) -> None:
+    sql = """SELECT TIMESTAMP '2026-11-30 12:00:00.123456' AS fine, TIMESTAMP '2026-11-30 12:00:00.25' AS split,
+                    '-0'::float8 AS minus, 5e-324::float8 AS tiny, 1e300::float8 AS large, '_x0041_' AS escape"""
+    _, row = cells(written(engine, sql, Format.XLSX))
+    assert row == ["2026-11-30 12:00:00.123456", 46356.500002893519, "-0", "5e-324", 1e300, "_x005F_x0041_"]
+
+
 def test_xlsx_says_what_it_cannot_hold(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HarborctlError, match=r"^a cell holds 32,767 characters, and row 1 has more$"):
-        written(engine, "SELECT repeat('x', 32768) AS a", Format.XLSX)
+    # Of UTF-16, which takes two for an emoji.
+    for sql in ("SELECT 1 AS id, repeat('x', 32768) AS a", "SELECT 1 AS id, repeat('😀', 16384) AS a"):
+        with pytest.raises(
+            HarborctlError, match=r"^a cell holds 32,767 characters \(of UTF-16\), and row 1 has more$"
+        ) as e:
+            written(engine, sql, Format.XLSX)
+        assert e.value.column == "a"
+    assert cells(written(engine, "SELECT repeat('😀', 16383) AS a", Format.XLSX))[1] == ["😀" * 16383]
     monkeypatch.setattr("harborctl.reports.xlsx.MOST_ROWS", 3)
     with pytest.raises(HarborctlError, match=r"^a sheet holds 3 rows and no more$"):
         written(engine, "SELECT generate_series(1, 3)", Format.XLSX)

@@ -121,8 +121,8 @@ Variants that may be sold twice
 Variants of which nearly all, or more than there is, is promised to orders, worst first.
 
 Parameters, each as -p name=value:
-  percent numeric  List a variant from this share of its stock on [default 80]
-  days integer     Days from which to tell how fast it goes [default 14]
+  percent numeric  List a variant from this share of its stock on [default 80; at least 0]
+  days integer     Days from which to tell how fast it goes [default 14; between 1 and 366]
 
 From built in/oversold_risk.sql. `harborctl report --help` has the options of every report.
 """,

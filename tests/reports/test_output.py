@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -66,6 +67,45 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     reader.join()
     assert read == [b"new"]
     assert path.is_fifo()
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_an_open_file_is_written_and_not_replaced(tmp_path: Path, by_link: bool) -> None:
+    """As `-o /dev/stderr` and `-o >(gzip)` have it, whatever they lead to."""
+    behind = tmp_path / "behind"
+    with behind.open("w+b") as file:
+        file.write(b"before\n")
+        file.flush()
+        path = Path(f"/dev/fd/{file.fileno()}")
+        if by_link:
+            (tmp_path / "link").symlink_to(path)
+            path = tmp_path / "link"
+        inode = behind.stat().st_ino
+        with file_output(path) as stream:
+            stream.write(b"new\n")
+        file.write(b"after\n")
+    assert behind.read_bytes() == b"before\nnew\nafter\n"
+    assert behind.stat().st_ino == inode
+
+
+def test_an_open_pipe_and_socket() -> None:
+    read, write = os.pipe()
+    with file_output(Path(f"/proc/self/fd/{write}")) as stream:
+        stream.write(b"new")
+    os.close(write)
+    assert os.read(read, 10) == b"new"
+    os.close(read)
+    left, right = socket.socketpair()
+    with left, right:
+        with file_output(Path(f"/dev/fd/{left.fileno()}")) as stream:
+            stream.write(b"new")
+        assert right.recv(10) == b"new"
+
+
+def test_an_open_file_that_is_not_there() -> None:
+    with pytest.raises(HarborctlError, match=r"^cannot write /dev/fd/999: Bad file descriptor$"):
+        with file_output(Path("/dev/fd/999")):
+            pass
 
 
 def test_no_space_left() -> None:

@@ -48,6 +48,32 @@ def test_a_header() -> None:
     assert report.usage == "harborctl report stock [-p threshold=INTEGER] -p since=DATE"
 
 
+def test_types_of_several_words_are_read_to_their_end() -> None:
+    """`timestamp with time zone` was a timestamp without one."""
+    names = ("timestamp with time zone", "timestamp without time zone[]", "double precision", "character varying")
+    types = [str(parameter(f"n {name}").type) for name in names]
+    assert types == ["timestamptz", "timestamp[]", "double precision", "text"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad", "must_be"),
+    [
+        ("integer = 14 [1..366]", ["1", "366", "null"], ["0", "367", "-1"], "between 1 and 366"),
+        ("numeric [-0.5..]", ["-0.5", "1e9", "inf"], ["-0.51", "NaN"], "at least -0.5"),
+        ("double precision [..2]", ["2", "-Infinity"], ["2.1", "NaN"], "at most 2"),
+        ("bigint[] [1..]", ["1,2", "{1,NULL}"], ["1,0"], "at least 1"),
+    ],
+)
+def test_bounds(bounds: str, good: list[str], bad: list[str], must_be: str) -> None:
+    report = parse(f"-- param: n {bounds}\nSELECT :n")
+    for text in good:
+        bind(report, [f"n={text}"], NOW)
+    for text in bad:
+        with pytest.raises(UsageError) as caught:
+            bind(report, [f"n={text}"], NOW)
+        assert caught.value.message == f"parameter n must be {must_be}, and {text!r} is not"
+
+
 def test_a_header_may_be_missing() -> None:
     report = parse("SELECT 1")
     assert (report.title, report.description, report.parameters) == ("stock", "", ())
@@ -72,6 +98,14 @@ def test_a_header_may_be_missing() -> None:
         ("n interval = 1 day   Age", (False, "1 day", "Age")),
         ("n integer[] = 1,2   Ids", (False, "1,2", "Ids")),
         ("n integer[] = ''   Ids", (False, "", "Ids")),
+        ("n text = 'null'  Word", (False, "null", "Word")),
+        ("n timestamp with time zone = now  When", (False, "now", "When")),
+        ("n Double  Precision=1.5", (False, "1.5", "")),
+        ("n character varying []", (True, None, "")),
+        ("n integer = 5 [0..10] How many", (False, "5", "How many")),
+        ("n integer = 5   How many [0..3]", (False, "5", "How many [0..3]")),
+        ("n integer [0..]", (True, None, "")),
+        ("n text  [optional] which", (True, None, "[optional] which")),
     ],
 )
 def test_declarations(line: str, expected: tuple[bool, str | None, str]) -> None:
@@ -97,6 +131,28 @@ def test_declarations(line: str, expected: tuple[bool, str | None, str]) -> None
         ("-- param: n\nSELECT 1", 1, "'n' does not declare a parameter"),
         ("-- param: 1st integer\nSELECT 1", 1, "'1st integer' does not declare a parameter"),
         ("-- param: n uuid\nSELECT 1", 1, "parameter n has the unknown type uuid"),
+        (
+            "-- param: n varchar(10) = a\nSELECT 1",
+            1,
+            "parameter n has the type varchar(10), and lengths and digits are not looked at",
+        ),
+        (
+            "-- param: n timestamp(3) with time zone\nSELECT 1",
+            1,
+            "parameter n has the type timestamp(3) with time zone, and lengths and digits are not looked at",
+        ),
+        (
+            "-- param: n interval day to second  How long\nSELECT 1",
+            1,
+            "parameter n has the unknown type interval day to second",
+        ),
+        ("-- param: n text = a [1..2]\nSELECT 1", 1, "parameter n has bounds and is no number"),
+        ("-- param: n integer [2..1]\nSELECT 1", 1, "parameter n has a lower bound that is above the upper one"),
+        (
+            "-- param: n integer = 3 [5..]\nSELECT 1",
+            1,
+            "the default of parameter n must be at least 5, and '3' is not",
+        ),
         ("-- param: n integer =\nSELECT 1", 1, "the default of parameter n is missing"),
         (
             "-- param: n integer = x\nSELECT 1",

@@ -67,6 +67,11 @@ def test_csv_is_what_copy_writes(engine: Engine) -> None:
     assert rendered(engine, SQL, Format.CSV) == copied(engine, SQL.strip().removesuffix(";"))
 
 
+def test_csv_of_a_header_that_ends_data(engine: Engine) -> None:
+    for sql in ('SELECT 1 AS "\\."', 'SELECT 1 AS "\\.", 2 AS a'):
+        assert rendered(engine, sql, Format.CSV) == copied(engine, sql)
+
+
 CELL = (
     st.none()
     | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6)

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -135,11 +137,11 @@ Built in
   low_stock: Variants running low
     -p threshold integer = 5  Stock level below which a variant is listed
   most_reserved: What is reserved most
-    -p days integer = 14  How many days, today included
-    -p top integer = 20  How many variants
+    -p days integer = 14 [1..366]  How many days, today included
+    -p top integer = 20 [1..10000]  How many variants
   oversold_risk: Variants that may be sold twice
-    -p percent numeric = 80  List a variant from this share of its stock on
-    -p days integer = 14  Days from which to tell how fast it goes
+    -p percent numeric = 80 [0..]  List a variant from this share of its stock on
+    -p days integer = 14 [1..366]  Days from which to tell how fast it goes
   reservations_aging: How old the reservations are
     -p category text = null  Only variants of products of this category
   table_sizes: How large the tables are
@@ -181,8 +183,8 @@ def test_the_list_as_json(harborctl: Invoke, mine: None) -> None:
         "description": "",
         "usage": "harborctl report mine -p ids=BIGINT[] [-p since=DATE]",
         "parameters": [
-            {"name": "ids", "type": "bigint[]", "required": True, "default": None, "help": "Which"},
-            {"name": "since", "type": "date", "required": False, "default": "-7d", "help": ""},
+            {"name": "ids", "type": "bigint[]", "required": True, "default": None, "bounds": None, "help": "Which"},
+            {"name": "since", "type": "date", "required": False, "default": "-7d", "bounds": None, "help": ""},
         ],
     }
     assert [report["folder"] for report in reports[1:]] == ["built in"] * 8
@@ -423,6 +425,94 @@ def test_text_that_standard_output_cannot_say_is_utf_8_all_the_same(
     with process(narrow, str(tmp_path / "x.sql"), "--format", "csv", stdout=subprocess.PIPE) as running:
         out, err = running.communicate()
     assert (running.returncode, out.decode(), err) == (0, "city\n東京\n", b"")
+
+
+@pytest.mark.parametrize("columns", ["", "0", "-1", "wide", "²"])
+def test_a_width_that_is_none(harborctl: Invoke, shop: None, columns: str) -> None:
+    assert harborctl("report", "low_stock", env={"COLUMNS": columns}) == Run(0, LOW_STOCK, "")
+    assert "harbor.products" in harborctl("count", "harbor.products", env={"COLUMNS": columns}).stdout
+    assert "Usage:" in harborctl("count", "--help", env={"COLUMNS": columns}).stdout
+    assert harborctl("report", "nothing", env={"COLUMNS": columns}).stderr.startswith(
+        "error: there is no report nothing\n"
+    )
+
+
+def test_standard_output_by_its_name(harborctl: Invoke, shop: None) -> None:
+    assert harborctl("report", "low_stock", "-o", "/dev/stdout") == Run(0, LOW_STOCK, "")
+
+
+def test_bytes_that_are_no_text(harborctl: Invoke, shop: None, tmp_path: Path) -> None:
+    run = harborctl("report", "reservations_aging", "-p", "category=\udcff")
+    assert (run.code, run.stdout) == (2, "")
+    assert run.stderr.startswith("error: parameter category must be in UTF-8, and '\\udcff' is not\n")
+    for arguments in (["-p", "\udcff=1"], ["--chart", "\udcff"], ["-o", "\udcff"], ["-o", "\udcff/x.csv"]):
+        run = harborctl("report", "low_stock", *arguments)
+        assert (run.code, run.stdout) == (2, ""), arguments
+        assert "bug" not in run.stderr
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "\udcff.sql").write_text("SELECT 1 AS a")
+    for more in ([], ["--json"]):
+        run = harborctl("report", *more)
+        assert run.code == 0
+        assert "udcff" in run.stdout or "\\xff" in run.stdout
+    assert harborctl("report", "\udcff", "--format", "csv") == Run(0, "a\n1\n", "")
+
+
+# Python starts, sends itself SIGINT when a module is looked for, and goes on as the program.
+INTERRUPTED = """
+import os, signal, sys
+wanted = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from harborctl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("typer", ["count", "harbor.products"]),
+        ("harborctl.cli.app", ["report", "low_stock"]),
+        ("sqlalchemy", ["count", "harbor.products"]),
+        ("psycopg", ["report", "low_stock"]),
+    ],
+)
+def test_ctrl_c_while_it_starts(environment: dict[str, str], module: str, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, *arguments, "--json"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    assert json.loads(done.stdout)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["--format", "csv"]])
+def test_ctrl_c_while_it_runs(
+    environment: dict[str, str], engine: Engine, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "x.sql").write_text("SELECT pg_sleep(60) FROM generate_series(1, 9) /* asleep */")
+    with process(environment, str(tmp_path / "x.sql"), *arguments, stdout=subprocess.PIPE) as running:
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%/* asleep */%%' AND state = 'active'"
+        until = time.monotonic() + 60
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            mine = f"{asleep} AND datname = current_database() AND pid <> pg_backend_pid()"
+            while not connection.exec_driver_sql(mine).scalar_one() and time.monotonic() < until:
+                time.sleep(0.05)
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=60)
+            assert (running.returncode, err) == (130, b"error: interrupted\n")
+            assert json.loads(out)["status"] == "interrupted" if "--json" in arguments else out == b"pg_sleep\n"
+            while connection.exec_driver_sql(mine).scalar_one():  # the server does not sleep on
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
 
 def test_a_narrow_terminal(harborctl: Invoke, shop: None) -> None:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
+from rich.cells import cell_len
 from sqlalchemy import Engine
 
-from harborctl.errors import AccessDenied, HarborctlError, StatementFailed
+from harborctl.db.engine import open_database
+from harborctl.errors import AccessDenied, HarborctlError, StatementFailed, TargetError
+from harborctl.model import ConnectionOptions
 from harborctl.reports.parse import parse_report
+from harborctl.reports.report import bind
 from harborctl.reports.run import BATCH_ROWS, RunOptions, run_report
 from harborctl.reports.values import Value
+from tests.conftest import execute
 
 
 def rows(engine: Engine, sql: str, options: RunOptions | None = None, **values: Value) -> list[list[str | None]]:
     with run_report(engine, parse_report("r", "r.sql", sql), values, options) as result:
         return [list(row) for batch in result.batches for row in batch]
+
+
+def lines_failure(engine: Engine, sql: str, **values: Value) -> HarborctlError:
+    """As `failure`, where lines are asked for."""
+    with pytest.raises(HarborctlError) as caught:
+        with run_report(engine, parse_report("r", "r.sql", sql), values, RunOptions(lines=True)) as result:
+            assert result.lines is not None
+            list(result.lines())
+    return caught.value
 
 
 def failure(engine: Engine, sql: str, options: RunOptions | None = None, **values: Value) -> HarborctlError:
@@ -82,6 +98,36 @@ def test_the_timeout_ends_it(engine: Engine) -> None:
     assert (type(ended), ended.code) == (StatementFailed, "57014")
 
 
+def test_the_shortest_timeout_is_one(engine: Engine) -> None:
+    ended = failure(engine, "SELECT pg_sleep(20)", RunOptions(timeout=0.0004))
+    assert (type(ended), ended.code) == (StatementFailed, "57014")
+
+
+def test_backslashes_are_read_as_written(database_url: str, engine: Engine) -> None:
+    """Also where the database has it otherwise."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{engine.url.database}" SET standard_conforming_strings = off')
+    engine.dispose()
+    with open_database(ConnectionOptions(url=database_url)) as database:
+        for options in (RunOptions(), RunOptions(lines=True)):
+            report = parse_report("r", "r.sql", "-- param: v text\nSELECT 'a\\' || :v || 'b\\' AS v")
+            with run_report(database.engine, report, {"v": "\\'"}, options) as result:
+                if result.lines is None:
+                    assert [list(row) for batch in result.batches for row in batch] == [["a\\\\'b\\"]]
+                else:
+                    assert b"".join(result.lines()) == b"a\\\\'b\\\n"
+
+
+def test_a_report_runs_once(engine: Engine) -> None:
+    """Lines came after a cursor that had run as far as the first row, and that can be all the work there is."""
+    sql = "SELECT pg_sleep(0.4)"
+    for options in (RunOptions(), RunOptions(lines=True)):
+        started = time.monotonic()
+        with run_report(engine, parse_report("r", "r.sql", sql), {}, options) as result:
+            list(result.batches if result.lines is None else result.lines())
+        assert 0.4 <= time.monotonic() - started < 0.8
+
+
 def test_no_timeout(engine: Engine) -> None:
     assert rows(engine, "SELECT current_setting('statement_timeout')", RunOptions(timeout=0)) == [["0"]]
     assert rows(engine, "SELECT current_setting('statement_timeout')") == [["1min"]]
@@ -122,11 +168,41 @@ HEADER = "-- title: T\n-- param: n integer = 1\n-- param: ids bigint[] = 1\n"
     ],
 )
 def test_the_server_points_at_a_place_in_the_file(engine: Engine, sql: str, line: int, pointed: str) -> None:
-    refused = failure(engine, HEADER + sql, n=1, ids=[1])
-    assert refused.location is not None
-    assert (refused.location.file, refused.location.line) == ("r.sql", line)
+    for refused in (failure(engine, HEADER + sql, n=1, ids=[1]), lines_failure(engine, HEADER + sql, n=1, ids=[1])):
+        assert refused.location is not None
+        assert (refused.location.file, refused.location.line) == ("r.sql", line)
+        assert refused.hint is not None
+        assert refused.hint.endswith("\n    " + pointed)
+
+
+def test_a_long_line_is_shown_around_the_place(engine: Engine) -> None:
+    sql = "SELECT " + "'東京\u202e', " * 5000 + "nope, " + "1, " * 5000 + "2"
+    refused = failure(engine, sql)
     assert refused.hint is not None
-    assert refused.hint.endswith("\n    " + pointed)
+    _, shown, caret = refused.hint.split("\n")
+    assert len(shown) < 300
+    assert shown.startswith("    …")
+    assert shown.endswith("…")
+    assert cell_len(shown[: shown.index("nope")]) == caret.index("^")
+
+
+def test_columns_are_found_as_sql_reads_them(engine: Engine) -> None:
+    execute(engine, 'CREATE TABLE harbor.odd ("Order Date" text, "order date" text, plain text, "a,""b" text)')
+    execute(engine, "INSERT INTO harbor.odd VALUES ('upper', 'lower', 'plain', 'odd')")
+    sql = "-- param: t table\n-- param: c column\n-- param: l column[]\nSELECT :c, :l FROM :t"
+    report = parse_report("r", "r.sql", sql)
+    for column, expected in (
+        ('"Order Date"', "upper"),
+        ("order date", "lower"),
+        ("PLAIN", "plain"),
+        ('"a,""b"', "odd"),
+    ):
+        given = ["t=harbor.odd", f"c={column}", 'l="a,""b","Order Date", Plain']
+        with run_report(engine, report, bind(report, given, datetime.now(UTC))) as result:
+            assert [list(row) for batch in result.batches for row in batch] == [[expected, "odd", "upper", "plain"]]
+    with pytest.raises(TargetError, match="has no column"):
+        with run_report(engine, report, bind(report, ["t=harbor.odd", 'c="PLAIN"', "l=plain"], datetime.now(UTC))):
+            pass
 
 
 def test_a_failure_without_a_place(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -16,9 +17,15 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 def main() -> NoReturn:
     """The `harborctl` program."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    # Ctrl-C in the middle of these imports would end in a traceback; it waits until there is somebody to say it.
+    early: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, _: early.append(number))
     from harborctl.cli.app import run
 
-    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, before)
+    code = run(sys.argv[1:], stopped=bool(early))
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.flush()
     # All is closed and flushed. Taking every object apart, as Python does at its end, takes a quarter of a second.

@@ -52,10 +52,14 @@ def _options(
 ) -> None: ...
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command and return the process's exit code. Errors are printed here, once."""
+def run(arguments: list[str], *, stopped: bool = False) -> int:
+    """Run one command and return the process's exit code. Errors are printed here, once. With `stopped` the user has
+    pressed Ctrl-C already."""
     signal.signal(signal.SIGTERM, _interrupt)
+    _forget_odd_widths()
     try:
+        if stopped:
+            raise KeyboardInterrupt
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -79,6 +83,13 @@ def run(arguments: list[str]) -> int:
     return int(code or ExitCode.OK)
 
 
+def _forget_odd_widths() -> None:
+    """`COLUMNS=`, as scripts set it that care for nothing, and `COLUMNS=0`: no width. Rich would draw nothing in it."""
+    columns = os.environ.get("COLUMNS", "")
+    if not (columns.isascii() and columns.isdecimal() and int(columns) > 0):
+        os.environ.pop("COLUMNS", None)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -95,7 +106,8 @@ def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_s
     if "--json" in arguments and not has_summary:
         info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
         with contextlib.suppress(BrokenPipeError):
-            typer.echo(as_json({"status": Status.FAILED, "error": asdict(info)}))
+            status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
+            typer.echo(as_json({"status": status, "error": asdict(info)}))
     return exit_code_of(error)
 
 

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 from harborctl.cli.log_lines import JsonFormatter, LogFormat, TextFormatter, json_line
-from harborctl.errors import HarborctlError, UsageError
+from harborctl.errors import HarborctlError, Interrupted, UsageError
 from harborctl.model import ConnectionOptions
 from harborctl.plain_text import said
 
@@ -137,7 +137,11 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
             for given in ("connection", *(parameter.name for parameter in own)):
                 _refuse_url(arguments[given], given)
             invocation = _invocation(**{key: arguments.pop(key) for key in common_names})
-            function(invocation, **arguments)
+            try:
+                function(invocation, **arguments)
+            except KeyboardInterrupt as error:
+                # Typer would end with the right code, and without a word.
+                raise Interrupted("interrupted") from error
 
         parameters = [*own, *common]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it

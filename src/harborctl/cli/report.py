@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import HarborctlError, UsageError
+from harborctl.plain_text import as_json, visible
 from harborctl.reports.formats import BINARY, BY_LINES, PICTURES, Format, format_of
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _target(invocation: Invocation, wanted: Format | None, output: Path | None) 
     """The format, and the file if it is not standard output."""
     if invocation.json and wanted not in (None, Format.JSON):
         raise UsageError(f"--json and --format {wanted} contradict each other", hint="Give one of them.")
-    file = None if output is None or str(output) == "-" else output
+    file = None if output is None or str(output) in ("-", "/dev/stdout") else output
     chosen = Format.JSON if invocation.json else wanted
     if chosen is None:
         chosen = Format.TABLE if file is None else format_of(file)
@@ -280,14 +280,13 @@ def _run(
     timeout: float | None,
     limit: int | None,
 ) -> None:
-    from datetime import datetime
-
     from harborctl.reports.find import find_report
+    from harborctl.reports.moments import local_now
     from harborctl.reports.report import bind
 
     # Everything that can be wrong without a database is said before there is one.
     found = find_report(name, folders)
-    values = bind(found, given, datetime.now().astimezone())
+    values = bind(found, given, local_now())
     if wanted.format in BINARY and wanted.file is None and invocation.out.is_terminal:
         raise UsageError(f"{wanted.format} is not for a terminal", hint="Write it to a file with -o.")
     with _opened(invocation, wanted) as stream:
@@ -336,7 +335,7 @@ def _layout(invocation: Invocation, wanted: _Wanted, found: Report) -> Layout:
     if wanted.file is not None:
         return Layout(title=found.title, description=found.description)
     console = invocation.out
-    narrow = (console.is_terminal or os.environ.get("COLUMNS", "").isdigit()) and not wanted.wide
+    narrow = (console.is_terminal or "COLUMNS" in os.environ) and not wanted.wide
     return Layout(
         console.width if narrow else None,
         color=console.is_terminal and console.color_system is not None,
@@ -352,7 +351,7 @@ def _print_help(invocation: Invocation, name: str, folders: list[Folder]) -> Non
 
     found = find_report(name, folders)
     if invocation.json:
-        write_text(json.dumps(_document(found), ensure_ascii=False, indent=2) + "\n")
+        write_text(as_json(_document(found), indent=2) + "\n")
         return
     lines = [f"Usage: {found.usage} [OPTIONS]", "", found.title]
     if found.description:
@@ -363,9 +362,10 @@ def _print_help(invocation: Invocation, name: str, folders: list[Folder]) -> Non
     for parameter in found.parameters:
         left = f"{parameter.name} {parameter.type}".ljust(width)
         default = "required" if parameter.required else f"default {parameter.default or 'null'}"
-        lines.append(f"  {left}  {parameter.help}{' ' if parameter.help else ''}[{default}]")
+        bounds = f"; {parameter.bounds.sentence}" if parameter.bounds else ""
+        lines.append(f"  {left}  {parameter.help}{' ' if parameter.help else ''}[{default}{bounds}]")
     lines += ["", f"From {found.file}. `harborctl report --help` has the options of every report."]
-    write_text("\n".join(lines) + "\n")
+    write_text("\n".join(map(visible, lines)) + "\n")
 
 
 def _print_list(invocation: Invocation, folders: list[Folder]) -> None:
@@ -381,7 +381,7 @@ def _print_list(invocation: Invocation, folders: list[Folder]) -> None:
             reports.append((found, read))
     if invocation.json:
         documents = [{"folder": found.folder, **_document(read)} for found, read in reports]
-        write_text(json.dumps(documents, ensure_ascii=False, indent=2) + "\n")
+        write_text(as_json(documents, indent=2) + "\n")
         return
     lines = []
     for folder in dict.fromkeys(found.folder for found, _ in reports):
@@ -390,7 +390,7 @@ def _print_list(invocation: Invocation, folders: list[Folder]) -> None:
             if found.folder == folder:
                 lines.append(f"  {read.name}: {read.title}")
                 lines += [f"    -p {_declaration(parameter)}" for parameter in read.parameters]
-    write_text("\n".join(lines[1:]) + "\n")
+    write_text("\n".join(map(visible, lines[1:])) + "\n")
     invocation.note("Run one with `harborctl report NAME -p name=value`; `harborctl report show NAME` prints its SQL.")
 
 
@@ -400,16 +400,18 @@ def _print_report(invocation: Invocation, name: str, folders: list[Folder]) -> N
 
     found = find_report(name, folders)
     if invocation.json:
-        write_text(json.dumps({**_document(found), "sql": found.text}, ensure_ascii=False, indent=2) + "\n")
+        write_text(as_json({**_document(found), "sql": found.text}, indent=2) + "\n")
         return
     # As comments, so that what is printed is still a report.
-    write_text(f"-- Usage: {found.usage}\n-- From {found.file}\n\n{found.text.rstrip()}\n")
+    head = [visible(f"-- Usage: {found.usage}"), visible(f"-- From {found.file}")]
+    write_text("\n".join([*head, "", found.text.rstrip()]) + "\n")
 
 
 def _declaration(parameter: Parameter) -> str:
     default = "" if parameter.required else f" = {'null' if parameter.default is None else parameter.default}"
+    bounds = f" {parameter.bounds}" if parameter.bounds else ""
     explanation = f"  {parameter.help}" if parameter.help else ""
-    return f"{parameter.name} {parameter.type}{default}{explanation}"
+    return f"{parameter.name} {parameter.type}{default}{bounds}{explanation}"
 
 
 def _document(found: Report) -> dict[str, Any]:
@@ -425,6 +427,7 @@ def _document(found: Report) -> dict[str, Any]:
                 "type": str(parameter.type),
                 "required": parameter.required,
                 "default": parameter.default,
+                "bounds": None if parameter.bounds is None else str(parameter.bounds),
                 "help": parameter.help,
             }
             for parameter in found.parameters

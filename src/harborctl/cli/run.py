@@ -144,16 +144,15 @@ def _only(job: Job, names: list[str]) -> Job:
 def _check_reports(invocation: Invocation, job: Job) -> None:
     if not job.reports:
         return
-    from datetime import datetime
-
     from harborctl.config import load_config
     from harborctl.reports.find import find_report, report_folders
     from harborctl.reports.formats import format_of
+    from harborctl.reports.moments import local_now
     from harborctl.reports.report import bind
 
     folders = report_folders(load_config(invocation.connection.config).reports)
     for wanted in job.reports:
-        bind(find_report(wanted.report, folders), list(wanted.parameters), datetime.now().astimezone())
+        bind(find_report(wanted.report, folders), list(wanted.parameters), local_now())
         format_of(wanted.output)
 
 
@@ -267,11 +266,10 @@ def _execute(database: Database, sql: str) -> None:
 
 
 def _write_report(invocation: Invocation, database: Database, wanted: JobReport) -> None:
-    from datetime import datetime
-
     from harborctl.config import load_config
     from harborctl.reports.find import find_report, report_folders
     from harborctl.reports.formats import format_of
+    from harborctl.reports.moments import local_now
     from harborctl.reports.output import file_output
     from harborctl.reports.render import Layout
     from harborctl.reports.report import bind
@@ -279,7 +277,7 @@ def _write_report(invocation: Invocation, database: Database, wanted: JobReport)
     from harborctl.reports.write import write
 
     found = find_report(wanted.report, report_folders(load_config(invocation.connection.config).reports))
-    values = bind(found, list(wanted.parameters), datetime.now().astimezone())
+    values = bind(found, list(wanted.parameters), local_now())
     layout = Layout(title=found.title, description=found.description)
     with file_output(wanted.output) as stream, run_report(database.engine, found, values, RunOptions()) as result:
         write(result, format_of(wanted.output), layout, None, stream)

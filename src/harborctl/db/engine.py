@@ -139,16 +139,19 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
     """
     engine.dialect.statement_compiler = QualifiedCompiler
     wanted = {"statement_timeout": options.statement_timeout, "lock_timeout": options.lock_timeout}
-    settings = [
-        func.set_config(name, _milliseconds(value), True) for name, value in wanted.items() if value is not None
-    ]
+    settings = [func.set_config(name, milliseconds(value), True) for name, value in wanted.items() if value is not None]
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        # What users write is standard SQL, also where a database or a role has it otherwise. The server has told us.
+        if driver.info.parameter_status("standard_conforming_strings") == "off":
+            connection.exec_driver_sql("SET LOCAL standard_conforming_strings = on")
         begin_qualified(connection, settings)
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A timeout as PostgreSQL's settings have it."""
     # 0 means no limit, so that the shortest limit must not round to it.
     return str(min(max(round(seconds * 1000), 1), LONGEST_TIMEOUT) if seconds else 0)
 

@@ -96,12 +96,23 @@ def find_report(name: str, folders: list[Folder]) -> Report:
     return reports[name].read()
 
 
-def _sql_files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
-    for entry in folder.iterdir():
+def _sql_files(folder: Traversable, prefix: str, within: tuple[Path, ...] = ()) -> Iterator[tuple[str, Traversable]]:
+    """The reports of a folder and those below it, by name. A link to a folder that it lies in leads nowhere new."""
+    if isinstance(folder, Path):
+        real = folder.resolve()
+        if real in within:
+            return
+        within = (*within, real)
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        hint = "Make it readable, or move it out of the folder of reports."
+        raise UsageError(f"cannot read the folder {folder}: {error.strerror}", code="bad_folder", hint=hint) from error
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _sql_files(entry, f"{prefix}{entry.name}/")
+            yield from _sql_files(entry, f"{prefix}{entry.name}/", within)
         elif entry.name.endswith(SUFFIX):
             yield prefix + entry.name.removesuffix(SUFFIX), entry
 

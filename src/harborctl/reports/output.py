@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -54,10 +55,19 @@ def write_text(text: str) -> None:
 def file_output(path: Path) -> Iterator[IO[bytes]]:
     """A file for bytes. It takes its name only when the block has ended well; until then an older one stays.
 
+    What is no regular file is written and never replaced: devices, pipes, and names of open files such as `/dev/stderr`
+    and `/dev/fd/63`, whatever those are.
+
     Raises:
         UsageError: its folder is missing, or it is a folder.
         HarborctlError: it cannot be written.
     """
+    descriptor = _descriptor(path)
+    if descriptor is not None:
+        # Not by its name: opened anew, a file would be emptied, and a socket cannot be.
+        with _told(str(path)), os.fdopen(os.dup(descriptor), "wb") as stream:
+            yield stream
+        return
     path = path.resolve()  # a link stays a link, and what it points to is replaced
     if path.is_dir():
         raise UsageError(f"{path} is a folder", code="bad_output", hint="Name a file in it.")
@@ -81,6 +91,27 @@ def file_output(path: Path) -> Iterator[IO[bytes]]:
             with suppress(OSError):  # never hides why we are here
                 temporary.unlink()
             raise
+
+
+# As Linux and macOS name the open files of a process.
+_OPEN_FILES = re.compile(r"/dev/fd/(?P<number>\d+)|/proc/(?:self|thread-self|(?P<process>\d+))/fd/(?P<proc_number>\d+)")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file that `path`, or the link that it is, stands for; None if it is a path like any other."""
+    name = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow the link, to the file behind it
+    for _ in range(40):  # as many links as Linux follows
+        if name in _STANDARD:
+            return _STANDARD[name]
+        match = _OPEN_FILES.fullmatch(name)
+        if match is not None:
+            own = match["process"] in (None, str(os.getpid()))
+            return int(match["number"] or match["proc_number"]) if own else None
+        if not os.path.islink(name):  # noqa: PTH114  # it may name no path at all
+            return None
+        name = os.path.normpath(os.path.join(os.path.dirname(name), os.readlink(name)))  # noqa: PTH115, PTH118, PTH120
+    return None
 
 
 @contextmanager

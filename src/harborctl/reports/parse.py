@@ -4,31 +4,42 @@
 
     -- title: Variants running low
     -- description: Variants whose free stock is under a threshold, worst first.
-    -- param: threshold integer = 5   Stock level below which a variant is listed
+    -- param: threshold integer = 5 [0..]   Stock level below which a variant is listed
 
-A parameter is `name type`, `= default` if it may be left out, and an explanation. Two spaces end a default that has
-spaces in it, as do quotes: `= 'in stock'`; `= null` is NULL. A comment that is indented further goes on with the line
-above it. Other comments are comments. Nothing here knows a database.
+A parameter is `name type`, `= default` if it may be left out, `[low..high]` if it is a number with bounds, and an
+explanation. Two spaces end a default that has spaces in it, as do quotes: `= 'in stock'`; `= null` is NULL. A comment
+that is indented further goes on with the line above it. Other comments are comments. Nothing here knows a database.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.model import Location
 from harborctl.reports.lexer import NAME, NotSql, Token, line_and_column, pieces, tokens
+from harborctl.reports.moments import local_now
 from harborctl.reports.report import Parameter, Report
-from harborctl.reports.values import TYPE_NAMES, BadValue, ParameterType, parameter_type
+from harborctl.reports.values import TYPE_NAMES, BadValue, Bounds, ParameterType, parameter_type
 
 if TYPE_CHECKING:
     from harborctl.errors import HarborctlError
 
 _FIELD = re.compile(r"--\s*(?P<key>title|description|param)\s*:\s*(?P<value>.*)", re.IGNORECASE)
 _CONTINUED = re.compile(r"--(?: {2,}|\t)\s*(?P<value>\S.*)")
-_PARAMETER = re.compile(rf"(?P<name>{NAME})\s+(?P<type>[A-Za-z0-9]+(?:\[\])?)(?=\s|=|$)\s*(?P<rest>.*)")
+# Types of several words are read to their end: what stands behind a type is taken for the explanation.
+_TYPE = (
+    r"(?:timestamp(?:\s*\([^)]*\))?\s+with(?:out)?\s+time\s+zone|double\s+precision|character\s+varying"
+    r"|interval\s+\w+\s+to\s+\w+|[A-Za-z_]\w*)(?:\s*\([^)]*\))?(?:\s*\[\s*\])?"
+)
+_PARAMETER = re.compile(rf"(?P<name>{NAME})\s+(?P<type>{_TYPE})(?=\s|=|\[|$)\s*(?P<rest>.*)", re.IGNORECASE)
+_NUMBER = r"-?\d+(?:\.\d+)?"
+# Behind the default, or behind the type.
+_BOUNDS = re.compile(
+    rf"(?P<before>(?:=\s*\S+\s+)?)\[\s*(?P<low>{_NUMBER})?\s*\.\.\s*(?P<high>{_NUMBER})?\s*\](?=\s|$)\s*", re.ASCII
+)
 _DEFAULT = re.compile(r"=\s*(?:'(?P<quoted>(?:[^']|'')*)'(?=\s|$)|(?P<bare>\S+(?: \S+)*))\s*(?P<help>.*)")
 
 _READS = ("SELECT", "WITH", "VALUES", "TABLE")
@@ -151,6 +162,12 @@ class _Parser:
                 offset,
                 hint="Write -- param: name type = default   explanation.",
             )
+        if "(" in match["type"]:
+            raise self.wrong(
+                f"parameter {match['name']} has the type {match['type']}, and lengths and digits are not looked at",
+                offset,
+                hint=f"Declare it without them, and cast in the statement: :{match['name']}::{match['type']}.",
+            )
         declared = parameter_type(match["type"])
         if declared is None:
             raise self.wrong(
@@ -158,11 +175,30 @@ class _Parser:
                 offset,
                 hint=f"Types are {', '.join(TYPE_NAMES)}, and lists of them such as integer[].",
             )
-        rest = match["rest"]
+        rest, bounds = self.bounds(match["name"], declared, match["rest"], offset)
         if not rest.startswith("="):
-            return Parameter(match["name"], declared, required=True, default=None, help=rest.strip())
+            return Parameter(match["name"], declared, required=True, default=None, help=rest.strip(), bounds=bounds)
         default, explanation = self.default(match["name"], declared, rest, offset)
-        return Parameter(match["name"], declared, required=False, default=default, help=explanation)
+        parameter = Parameter(match["name"], declared, required=False, default=default, help=explanation, bounds=bounds)
+        try:
+            parameter.default_value(local_now())
+        except BadValue as error:
+            raise self.wrong(
+                f"the default of parameter {parameter.name} must be {error}, and {default!r} is not", offset
+            ) from None
+        return parameter
+
+    def bounds(self, name: str, declared: ParameterType, text: str, offset: int) -> tuple[str, Bounds | None]:
+        """What stands behind the type without the bounds, and the bounds."""
+        match = _BOUNDS.match(text)
+        if match is None:
+            return text, None
+        low, high = (None if match[side] is None else Decimal(match[side]) for side in ("low", "high"))
+        if not declared.is_number:
+            raise self.wrong(f"parameter {name} has bounds and is no number", offset, hint="Take [low..high] away.")
+        if low is not None and high is not None and low > high:
+            raise self.wrong(f"parameter {name} has a lower bound that is above the upper one", offset)
+        return match["before"] + text[match.end() :], Bounds(low, high)
 
     def default(self, name: str, declared: ParameterType, text: str, offset: int) -> tuple[str | None, str]:
         """The default and the explanation in `= 5   How many`."""
@@ -179,7 +215,7 @@ class _Parser:
             candidates = [(match["bare"], match["help"]), (word, f"{others}  {match['help']}".strip())]
         for value, explanation in candidates:
             try:
-                declared.value(value, datetime.now().astimezone())
+                declared.value(value, local_now())
             except BadValue as error:
                 problem = str(error)
             else:

@@ -48,6 +48,9 @@ def render(result: Result, output: Format, layout: Layout) -> Iterator[str]:
     return writers[output](result)
 
 
+# Alone on its line it ends the data of a COPY FROM, also as a header.
+_END_OF_DATA, _ALONE = "\\.", '"\\."'
+
 # RFC 4180 in COPY's way: lines end in a line feed, NULL is nothing at all, and the empty text is `""`.
 _QUOTED = re.compile(r'[",\r\n]|^$').search
 
@@ -69,16 +72,16 @@ def csv(result: Result) -> Iterator[str]:
 
 def csv_header(columns: Sequence[Column]) -> str:
     """The line with the columns' names."""
-    return ",".join([csv_field(column.name) for column in columns]) + "\n"
+    line = ",".join([csv_field(column.name) for column in columns])
+    return f"{_ALONE}\n" if line == _END_OF_DATA and len(columns) == 1 else line + "\n"
 
 
 def csv_lines(result: Result) -> Iterator[str]:
     """The rows as CSV."""
-    # Alone on its line it ends the data of a COPY FROM.
-    mark = "\\." if len(result.columns) == 1 else None
+    mark = _END_OF_DATA if len(result.columns) == 1 else None
     for batch in result.batches:
         lines = [",".join([csv_field(text) for text in row]) for row in batch]
-        yield "".join(['"\\."\n' if line == mark else line + "\n" for line in lines])
+        yield "".join([f"{_ALONE}\n" if line == mark else line + "\n" for line in lines])
 
 
 def json_array(result: Result) -> Iterator[str]:

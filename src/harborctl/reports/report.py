@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from harborctl.reports.lexer import Piece
-    from harborctl.reports.values import ParameterType, Value
+    from harborctl.reports.values import Bounds, ParameterType, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Parameter:
     Attributes:
         required: there is no default.
         default: its text; None stands for NULL, if the parameter is not required.
+        bounds: what a number must lie between.
     """
 
     name: str
@@ -30,6 +31,29 @@ class Parameter:
     required: bool
     default: str | None
     help: str
+    bounds: Bounds | None = None
+
+    def given(self, text: str, now: datetime) -> Value:
+        """The value that was typed; see `ParameterType.given`.
+
+        Raises:
+            BadValue: it is not of the type, or out of bounds.
+        """
+        return self._within_bounds(self.type.given(text, now))
+
+    def default_value(self, now: datetime) -> Value:
+        """The value of the default.
+
+        Raises:
+            BadValue: as `given`.
+        """
+        return None if self.default is None else self._within_bounds(self.type.value(self.default, now))
+
+    def _within_bounds(self, value: Value) -> Value:
+        if self.bounds is not None:
+            for element in value if isinstance(value, list) else [value]:
+                self.bounds.check(element)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +109,7 @@ def bind(report: Report, given: Iterable[str], now: datetime) -> dict[str, Value
             raise _unknown(report, name)
         parameter = parameters[name]
         try:
-            value = parameter.type.value(text, now)
+            value = parameter.given(text, now)
         except BadValue as error:
             raise _wrong(
                 f"parameter {name} must be {error}, and {text!r} is not", value=text, hint=_about(parameter)
@@ -107,7 +131,7 @@ def bind(report: Report, given: Iterable[str], now: datetime) -> dict[str, Value
         )
     for parameter in report.parameters:
         if parameter.name not in values:
-            values[parameter.name] = None if parameter.default is None else parameter.type.value(parameter.default, now)
+            values[parameter.name] = parameter.default_value(now)
     return values
 
 

@@ -12,17 +12,20 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from sqlalchemy import bindparam, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
 from harborctl.db.catalog import find_target, nearest
+from harborctl.db.engine import milliseconds
 from harborctl.db.export import TypedValue, copied
 from harborctl.db.failures import translate
 from harborctl.db.relations import quoted
 from harborctl.db.search_path import take_users_path
 from harborctl.errors import HarborctlError, TargetError, UsageError
 from harborctl.model import Location
+from harborctl.plain_text import visible
 from harborctl.reports.lexer import line_and_column
 from harborctl.reports.result import Column, Kind, Result
 
@@ -104,7 +107,8 @@ def run_report(
     with _begun(engine, report, options) as connection:
         bound = _bound(connection, report, values)
         # A cursor comes first in any case: it costs one planning, and says what the columns are and what is wrong.
-        with _opened(connection, bound) as cursor:
+        # SQLAlchemy asks it for a row at once, which may be all the work there is: of lines it is to give none.
+        with _opened(connection, bound, *(_ROWLESS if by_lines else ("", ""))) as cursor:
             columns = _columns(connection, cursor)
             if not by_lines:
                 yield Result(columns, _limited(cursor, options.limit))
@@ -138,7 +142,7 @@ def explain_report(
 def _begun(engine: Engine, report: Report, options: RunOptions) -> Iterator[Connection]:
     """A read-only transaction, with the session as reports want it."""
     settings = {
-        "timeout": f"{round(options.timeout * 1000)}ms",
+        "timeout": milliseconds(options.timeout),
         "fraction": "1.0" if options.limit is None else "0.1",
     }
     try:
@@ -163,7 +167,7 @@ class Bound:
     values: Mapping[str, Value]
     names: Mapping[str, str]
 
-    def statement(self, before: str = "") -> TextClause:
+    def statement(self, before: str = "", behind: str = "") -> TextClause:
         """What SQLAlchemy executes. Spaces keep each parameter apart from what stands around it."""
         parts = []
         for piece in self.report.statement:
@@ -171,7 +175,7 @@ class Bound:
             parts.append(f" :{piece.parameter} " if plain is None else _MISREAD.sub(r"\\\g<0>", plain))
         used = {piece.parameter for piece in self.report.statement} & self.values.keys()
         binds = [bindparam(p.name, type_=_Declared(str(p.type))) for p in self.report.parameters if p.name in used]
-        return text(before + "".join(parts)).bindparams(*binds)
+        return text(before + "".join(parts) + behind).bindparams(*binds)
 
     def plain(self, piece: Piece) -> str | None:
         """The piece's text in the statement, or None if it is a value."""
@@ -223,8 +227,9 @@ def _looked_up(connection: Connection, report: Report, values: Mapping[str, Valu
 
 
 def _column_of(target: Target, name: str) -> str:
-    """The column's name: as written, else folded to lower case as SQL does."""
-    column = target.column(name) or target.column(name.lower())
+    """The column's name: as written, else as SQL reads it, without its quotes or in lower case."""
+    quotes = re.fullmatch(r'"((?:[^"]|"")+)"', name)
+    column = target.column(name) or target.column(quotes[1].replace('""', '"') if quotes else name.lower())
     if column is None:
         close = nearest(name, [column.name for column in target.columns])
         hint = f"Did you mean {close}?" if close else f"See `harborctl tables {target.label}`."
@@ -232,9 +237,13 @@ def _column_of(target: Target, name: str) -> str:
     return column.name
 
 
+# Around a report, of which only the columns are asked for.
+_ROWLESS = ("SELECT * FROM (", "\n) AS report LIMIT 0")
+
+
 @contextmanager
-def _opened(connection: Connection, bound: Bound) -> Iterator[CursorResult[Any]]:
-    """The report's cursor."""
+def _opened(connection: Connection, bound: Bound, before: str, behind: str) -> Iterator[CursorResult[Any]]:
+    """A cursor on the report, with some SQL before and behind it."""
     cursor_names: list[str] = []
 
     def prepare(_connection: Any, cursor: Any, *_: Any) -> None:
@@ -244,10 +253,10 @@ def _opened(connection: Connection, bound: Bound) -> Iterator[CursorResult[Any]]
     event.listen(connection, "before_cursor_execute", prepare)
     options = {"stream_results": True}
     try:
-        result = connection.execute(bound.statement(), bound.values, execution_options=options)
+        result = connection.execute(bound.statement(before, behind), bound.values, execution_options=options)
     except DBAPIError as error:
         # What psycopg sends before the statement; see its _server_cursor_base.py.
-        raise _placed(error, bound, f'DECLARE "{"".join(cursor_names)}" CURSOR FOR ') from error
+        raise _placed(error, bound, f'DECLARE "{"".join(cursor_names)}" CURSOR FOR {before}') from error
     finally:
         event.remove(connection, "before_cursor_execute", prepare)
     try:
@@ -358,10 +367,21 @@ def _placed(error: DBAPIError, bound: Bound, before: str) -> HarborctlError:
     offset = _offset_in_file(bound, int(position) - 1 - len(before))
     line, column = line_and_column(report.text, offset)
     failure.location = Location(report.file, line)
-    shown = report.text.split("\n")[line - 1].rstrip("\r").expandtabs(1)
-    pointed = f"    {shown}\n    {' ' * (column - 1)}^"
-    failure.hint = f"{failure.hint or 'The server stopped here:'}\n{pointed}"
+    written = report.text.split("\n")[line - 1].rstrip("\r").expandtabs(1)
+    failure.hint = f"{failure.hint or 'The server stopped here:'}\n{_pointed(written, column - 1)}"
     return failure
+
+
+# Characters of a line that are shown before and behind the place that is meant.
+_SHOWN = 60
+
+
+def _pointed(line: str, index: int) -> str:
+    """The line, or what is around the place if it is long, with a caret under the place."""
+    first = index - _SHOWN if index > _SHOWN else 0
+    before = ("…" if first else "") + visible(line[first:index])
+    behind = visible(line[index : index + _SHOWN]) + ("…" if len(line) > index + _SHOWN else "")
+    return f"    {before}{behind}\n    {' ' * cell_len(before)}^"
 
 
 def _offset_in_file(bound: Bound, sent_offset: int) -> int:

@@ -6,32 +6,39 @@ What passes here is accepted by the server as that type. Dates and timestamps al
 
 from __future__ import annotations
 
-import calendar
-import csv
+import math
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from harborctl.reports.moments import read_date, read_timestamp, read_timestamptz
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What is bound: an interval stays text, because Python has no months.
-VALUE_TYPES = ("integer", "bigint", "numeric", "text", "boolean", "date", "timestamp", "timestamptz", "interval")
+NUMBER_TYPES = ("integer", "bigint", "numeric", "double precision")
+VALUE_TYPES = (*NUMBER_TYPES, "text", "boolean", "date", "timestamp", "timestamptz", "interval")
 # What is no value: a name that is looked up in the catalog, and written into the statement as that says it.
 _NAMES = ("table", "column")
 TYPE_NAMES = (*VALUE_TYPES, *_NAMES)
-Scalar = int | Decimal | str | bool | date | datetime
-Value = Scalar | list[Scalar] | None
+Scalar = int | float | Decimal | str | bool | date | datetime
+Value = Scalar | list[Scalar | None] | None
 
 _ALIASES = {
     "int": "integer",
     "int4": "integer",
     "int8": "bigint",
     "decimal": "numeric",
+    "float": "double precision",
+    "float8": "double precision",
     "varchar": "text",
+    "character varying": "text",
     "bool": "boolean",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
 }
 
 
@@ -54,7 +61,28 @@ class ParameterType:
     def __str__(self) -> str:
         return f"{self.name}[]" if self.is_list else self.name
 
-    def value(self, text: str, now: datetime) -> Scalar | list[Scalar]:
+    @property
+    def is_number(self) -> bool:
+        """Whether its values, or the elements of its lists, are numbers."""
+        return self.name in NUMBER_TYPES
+
+    def given(self, text: str, now: datetime) -> Value:
+        """As `value`, of what was typed on a command line, where NULL has to be a word.
+
+        `null` is NULL, and so is nothing at all where it could be nothing else; the text of these four letters is
+        written `'null'`. Names are never NULL.
+        """
+        if self.is_identifier:
+            return self.value(text, now)
+        if self.name != "text":
+            return (
+                None if text.strip().lower() in (("null",) if self.is_list else ("null", "")) else self.value(text, now)
+            )
+        if text in ("null", "NULL"):
+            return None
+        return self.value(text[1:-1] if text in ("'null'", "'NULL'") else text, now)
+
+    def value(self, text: str, now: datetime) -> Scalar | list[Scalar | None]:
         """The value that `text` spells. `now` is the local time, with its zone.
 
         Raises:
@@ -62,30 +90,95 @@ class ParameterType:
         """
         if "\0" in text:
             raise BadValue("free of NUL characters, which PostgreSQL cannot store")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadValue("in UTF-8")
+        read = _READERS[self.name]
         if not self.is_list:
-            return _READERS[self.name](text, now)
-        return [_READERS[self.name](element, now) for element in _elements(text)]
+            return read(text, now)
+        elements = _raw_elements(text) if self.is_identifier else _elements(text)
+        return [None if element is None else read(element, now) for element in elements]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number must lie between, both included; None where there is no bound."""
+
+    low: Decimal | None
+    high: Decimal | None
+
+    def check(self, value: object) -> None:
+        """Raises BadValue if the number is out of bounds. NULL is not."""
+        if not isinstance(value, (int, float, Decimal)):
+            return
+        out = math.isnan(value) or (self.low is not None and value < self.low)
+        if out or (self.high is not None and value > self.high):
+            raise BadValue(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        """For people: `between 1 and 366`."""
+        if self.low is None:
+            return f"at most {self.high}"
+        return f"at least {self.low}" if self.high is None else f"between {self.low} and {self.high}"
+
+    def __str__(self) -> str:
+        low, high = ("" if bound is None else str(bound) for bound in (self.low, self.high))
+        return f"[{low}..{high}]"
 
 
 def parameter_type(text: str) -> ParameterType | None:
     """The type that a report's header names, or None."""
-    bare = text.lower().removesuffix("[]")
+    words = " ".join(text.lower().split())
+    bare = words.removesuffix("[]").rstrip()
     name = _ALIASES.get(bare, bare)
-    return ParameterType(name, text.endswith("[]")) if name in TYPE_NAMES else None
+    return ParameterType(name, words.endswith("[]")) if name in TYPE_NAMES else None
 
 
-def _elements(text: str) -> list[str]:
-    """`1,2`, or `{1,2}` as SQL writes it. Double quotes keep a comma inside an element."""
+# `a,"b,c"`, as CSV has it. What stands behind the last element is the end, which is matched as a separator.
+_IN_LINE = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*+)"\s*|(?P<bare>[^",\r\n][^,\r\n]*+)?)(?P<end>,|\Z)')
+# `{a,"b,c"}`: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+_BLANK = r"[ \t\n\r\f\v]*+"
+_IN_BRACES = re.compile(
+    rf'{_BLANK}(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<bare>(?:[^"\\,{{}}]|\\.)+?)){_BLANK}(?P<end>,|\Z)', re.DOTALL
+)
+_RAW = re.compile(r'(?P<bare>(?:"(?:[^"]|"")*+"|[^",])*+)(?P<end>,|\Z)')
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_A_LIST = 'a list such as a,b or a,"b,c" or {a,NULL}'
+
+
+def _elements(text: str) -> list[str | None]:
+    """`1,2`, or `{1,2}` as SQL writes it. Double quotes keep a comma inside an element; NULL without them is NULL."""
+    inner = text.strip()
+    if inner.startswith("{") and inner.endswith("}"):
+        found = _split(_IN_BRACES, inner[1:-1])
+        return [None if _is_null(bare) else _ESCAPED.sub(r"\1", bare or quoted or "") for bare, quoted in found]
+    found = _split(_IN_LINE, inner)
+    return [None if _is_null(bare) else bare or (quoted or "").replace('""', '"') for bare, quoted in found]
+
+
+def _is_null(bare: str | None) -> bool:
+    return bare is not None and bare.strip().lower() == "null"
+
+
+def _raw_elements(text: str) -> list[str]:
+    """The elements with their quotes, which mean something in a name."""
     inner = text.strip()
     if inner.startswith("{") and inner.endswith("}"):
         inner = inner[1:-1]
-    if not inner.strip():
-        return []
-    try:
-        [elements] = csv.reader([inner], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError):
-        raise BadValue('a list such as a,b or a,"b,c"') from None
-    return elements
+    return [bare or "" for bare, _ in _split(_RAW, inner)]
+
+
+def _split(element: re.Pattern[str], text: str) -> list[tuple[str | None, str | None]]:
+    found: list[tuple[str | None, str | None]] = []
+    position, goes_on = 0, bool(text.strip())
+    while goes_on:
+        match = element.match(text, position)
+        if match is None:
+            raise BadValue(_A_LIST)
+        groups = match.groupdict()
+        found.append((groups["bare"], groups.get("quoted")))
+        position, goes_on = match.end(), match["end"] == ","
+    return found
 
 
 def _integer(bits: int) -> Callable[[str, datetime], int]:
@@ -120,6 +213,15 @@ def _numeric(text: str, _now: datetime) -> Decimal:
     return number
 
 
+def _double(text: str, now: datetime) -> float:
+    number = _numeric(text, now)
+    value = float(number)
+    # As the server says: "1e400" is out of range for type double precision.
+    if number.is_finite() and (math.isinf(value) or (value == 0 and number != 0)):
+        raise BadValue("a number that double precision can hold")
+    return value
+
+
 def _text(text: str, _now: datetime) -> str:
     return text
 
@@ -143,88 +245,32 @@ def _boolean(text: str, _now: datetime) -> bool:
         raise BadValue("true or false") from None
 
 
-# `m` is left out on purpose: it is months to some and minutes to others.
-_STEP = r"[+-]\d{1,6}(?:d|w|mon|y|h|min)"
-_RELATIVE = re.compile(rf"(?P<base>today|yesterday|tomorrow|now)?(?P<steps>(?:{_STEP})*)", re.ASCII)
 _DATE_HINT = "a date such as 2026-11-30, 2026-11, today, yesterday or -7d (units: d, w, mon, y)"
 _TIMESTAMP_HINT = "a timestamp such as 2026-11-30 12:00, 2026-11, now, today or -2h (units: min, h, d, w, mon, y)"
 
 
 def _date(text: str, now: datetime) -> date:
-    bare = text.strip().lower()
     try:
-        if re.fullmatch(r"\d{4}-\d{2}", bare, re.ASCII):
-            return date.fromisoformat(f"{bare}-01")
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", bare, re.ASCII):
-            return date.fromisoformat(bare)
-        if bare and not re.search(r"min|h|now", bare):
-            return _relative(bare, now, "today").date()
+        return read_date(text, now)
     except (ValueError, OverflowError):
-        pass
-    raise BadValue(_DATE_HINT)
+        raise BadValue(_DATE_HINT) from None
 
 
 def _timestamp(text: str, now: datetime) -> datetime:
-    moment = _moment(text, now)
+    try:
+        moment = read_timestamp(text, now)
+    except (ValueError, OverflowError):
+        raise BadValue(_TIMESTAMP_HINT) from None
     if moment.tzinfo is not None:
         raise BadValue("without a time zone; declare the parameter as timestamptz to take one")
     return moment
 
 
 def _timestamptz(text: str, now: datetime) -> datetime:
-    moment = _moment(text, now)
     try:
-        # Without an offset it is meant in the zone of whoever typed it.
-        return moment if moment.tzinfo is not None else moment.astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise BadValue(_TIMESTAMP_HINT) from None
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    bare = text.strip()
-    try:
-        if re.fullmatch(r"\d{4}-\d{2}", bare, re.ASCII):
-            return datetime.fromisoformat(f"{bare}-01")
-        if re.match(r"\d{4}-\d{2}-\d{2}(?:$|[ T]\d{2}:)", bare, re.ASCII):
-            return datetime.fromisoformat(bare)
-        if bare:
-            return _relative(bare.lower(), now, "now")
+        return read_timestamptz(text, now)
     except (ValueError, OverflowError):
-        pass
-    raise BadValue(_TIMESTAMP_HINT)
-
-
-def _relative(text: str, now: datetime, default_base: str) -> datetime:
-    """`today-7d`, `-2h`, `yesterday`; without a zone. Raises ValueError for anything else."""
-    match = _RELATIVE.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    moment = now.replace(tzinfo=None)
-    base = match["base"] or default_base
-    if base != "now":
-        moment = datetime.combine(moment.date(), time())
-    moment += timedelta(days={"yesterday": -1, "tomorrow": 1}.get(base, 0))
-    for amount, unit in re.findall(r"([+-]\d+)([a-z]+)", match["steps"]):
-        moment = _stepped(moment, int(amount), unit)
-    return moment
-
-
-def _stepped(moment: datetime, amount: int, unit: str) -> datetime:
-    if unit in ("mon", "y"):
-        months = moment.year * 12 + moment.month - 1 + amount * (12 if unit == "y" else 1)
-        year, month = divmod(months, 12)
-        # As in PostgreSQL, the 31st minus a month is the last day of a shorter one.
-        if not 1 <= year <= 9999:
-            raise OverflowError(year)
-        day = min(moment.day, calendar.monthrange(year, month + 1)[1])
-        return moment.replace(year=year, month=month + 1, day=day)
-    unit_length = {
-        "d": timedelta(days=1),
-        "w": timedelta(weeks=1),
-        "h": timedelta(hours=1),
-        "min": timedelta(minutes=1),
-    }
-    return moment + amount * unit_length[unit]
+        raise BadValue(_TIMESTAMP_HINT) from None
 
 
 _UNITS = (
@@ -253,6 +299,7 @@ _READERS: dict[str, Callable[[str, datetime], Scalar]] = {
     "integer": _integer(32),
     "bigint": _integer(64),
     "numeric": _numeric,
+    "double precision": _double,
     "text": _text,
     "table": _name,
     "column": _name,

@@ -6,6 +6,7 @@ Excel calls so, as long as it can say them exactly; everything else is text, and
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from datetime import date, datetime
@@ -22,6 +23,8 @@ MOST_ROWS = 1_048_576
 MOST_CHARACTERS = 32_767
 MOST_DIGITS = 15
 FIRST_YEAR = 1900
+SMALLEST = 2.2250738585072014e-308
+_TIMESTAMP = "timestamp without time zone"
 
 
 def write_xlsx(result: Result, title: str, stream: IO[bytes]) -> None:
@@ -53,6 +56,7 @@ def _fill(book: Any, result: Result) -> None:
     sheet.freeze_panes(1, 0)
     head = book.add_format({"bold": True, "bottom": 1})
     formats = [book.add_format({"num_format": _format(column)}) for column in result.columns]
+    fine = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss.000"})
     for index, column in enumerate(result.columns):
         sheet.set_column(index, index, 14 if column.kind is Kind.NUMBER else 20)
         sheet.write_string(0, index, column.name, head)
@@ -66,13 +70,15 @@ def _fill(book: Any, result: Result) -> None:
             )
         for index, text in enumerate(row):
             if text is not None:
-                _put(sheet, number, index, _value(result.columns[index], text), formats[index])
+                value = _value(result.columns[index], text, number)
+                split_second = isinstance(value, datetime) and value.microsecond
+                _put(sheet, number, index, value, fine if split_second else formats[index])
 
 
 def _format(column: Column) -> str:
     if column.type == "date":
         return "yyyy-mm-dd"
-    return "yyyy-mm-dd hh:mm:ss" if column.type == "timestamp without time zone" else "General"
+    return "yyyy-mm-dd hh:mm:ss" if column.type == _TIMESTAMP else "General"
 
 
 def _put(sheet: Any, row: int, index: int, value: float | bool | date | str, style: Any) -> None:
@@ -82,28 +88,44 @@ def _put(sheet: Any, row: int, index: int, value: float | bool | date | str, sty
         sheet.write_number(row, index, value)
     elif isinstance(value, date):
         sheet.write_datetime(row, index, value, style)
-    elif len(value) > MOST_CHARACTERS:
-        raise HarborctlError(
-            f"a cell holds {MOST_CHARACTERS:,} characters, and row {row} has more",
-            code="bad_value",
-            hint="Shorten the column in the report, or take another format.",
-        )
     else:
         sheet.write_string(row, index, value)
 
 
-def _value(column: Column, text: str) -> float | bool | date | str:
+def _value(column: Column, text: str, row: int) -> float | bool | date | str:
+    # Excel counts UTF-16 units, and XlsxWriter cuts off what is more without a word.
+    if len(text) > MOST_CHARACTERS // 2 and len(text.encode("utf-16-le")) // 2 > MOST_CHARACTERS:
+        raise HarborctlError(
+            f"a cell holds {MOST_CHARACTERS:,} characters (of UTF-16), and row {row} has more",
+            code="bad_value",
+            column=column.name,
+            hint="Shorten the column in the report, or take another format.",
+        )
     if column.delimiter is not None:
         return text
     if column.kind is Kind.BOOLEAN:
         return text == "t"
     if column.kind is Kind.NUMBER:
-        digits = sum(character.isdigit() for character in text.partition("e")[0])
-        return float(text) if text[-1].isdigit() and digits <= MOST_DIGITS else text
-    if column.type in ("date", "timestamp without time zone"):
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:  # infinity, or before Christ
-            return text
-        return moment if moment.year > FIRST_YEAR else text
-    return text
+        return _number(text)
+    return _moment(column, text)
+
+
+def _number(text: str) -> float | str:
+    """The number if Excel keeps it as it is: it has no NaN, no minus zero, and nothing as small as a float can be."""
+    digits = sum(character.isdigit() for character in text.partition("e")[0])
+    if not text[-1].isdigit() or digits > MOST_DIGITS:
+        return text
+    number = float(text)
+    as_it_is = (number == 0 and not text.startswith("-")) or SMALLEST <= abs(number) < math.inf
+    return number if as_it_is else text
+
+
+def _moment(column: Column, text: str) -> date | str:
+    if column.type not in ("date", _TIMESTAMP):
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:  # infinity, before Christ, or of more than four digits
+        return text
+    # Excel tells milliseconds apart, and what is finer would be lost.
+    return moment if moment.year > FIRST_YEAR and moment.microsecond % 1000 == 0 else text

@@ -1,11 +1,12 @@
 -- title: What is reserved most
 -- description: Variants by reserved pieces of the last days, with a line from day to day.
--- param: days integer = 14   How many days, today included
--- param: top integer = 20    How many variants
+-- param: days integer = 14 [1..366]    How many days, today included
+-- param: top integer = 20 [1..10000]   How many variants
 
 WITH days AS (
-    SELECT day::date AS day
-    FROM generate_series(CURRENT_DATE - (:days - 1), CURRENT_DATE, interval '1 day') AS day
+    -- Whole numbers, not moments: where clocks go forward at midnight, the last of these would be in the next hour.
+    SELECT CURRENT_DATE - before AS day
+    FROM generate_series(0, :days - 1) AS before
 ),
 reserved AS (
     SELECT variant_id, created_at::date AS day, count(*) AS reservations, sum(quantity) AS pieces

@@ -1,7 +1,7 @@
 -- title: Variants that may be sold twice
 -- description: Variants of which nearly all, or more than there is, is promised to orders, worst first.
--- param: percent numeric = 80   List a variant from this share of its stock on
--- param: days integer = 14      Days from which to tell how fast it goes
+-- param: percent numeric = 80 [0..]     List a variant from this share of its stock on
+-- param: days integer = 14 [1..366]     Days from which to tell how fast it goes
 
 WITH promised AS (
     SELECT variant_id,
