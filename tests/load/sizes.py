@@ -13,3 +13,5 @@ ORACLE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_ORACLE_EXAMPLES", "0"))
 FIELD_BYTES = int(os.environ.get("HARBORCTL_TEST_FIELD_MEGABYTES", "20")) * 10**6
 # Of the files whose loads must not take much memory.
 MEMORY_MEGABYTES = int(os.environ.get("HARBORCTL_TEST_MEMORY_MEGABYTES", "60"))
+# Examples of random CSV through every kind of source; 0 for the short form.
+SOURCE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_SOURCE_EXAMPLES", "0"))
