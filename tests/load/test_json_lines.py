@@ -388,24 +388,35 @@ def test_encodings(engine: sqlalchemy.Engine, table: Connection, tmp_path: Path,
     assert table.execute("SELECT DISTINCT id, note FROM few_columns").fetchall() == [(1, "größe")]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
 def test_a_reject_file_has_the_encoding_of_its_source(
-    engine: sqlalchemy.Engine, table: Connection, tmp_path: Path, writer: str
+    engine: sqlalchemy.Engine, table: Connection, tmp_path: Path, writer: str, encoding: str
 ) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_bytes(ROW.replace("1", '"x"').encode("latin-1") + b'{"id": 2, "note": "\xe9"}\n' + b'{"id": 3, "no\n')
-    dialect = CsvDialect(encoding="latin-1")
-    assert load(engine, path, reject=True, writer=writer, dialect=dialect).rejected == 2
-    found = (tmp_path / "x.jsonl.rejects").read_bytes()
-    assert found.count("größe".encode("latin-1")) == 1
-    (tmp_path / "y.jsonl").write_bytes(
-        found.replace(b'"id": "x"', b'"id": 5').replace(b'"{\\"id\\": 3, \\"no"', b'"{\\"id\\": 3}"')
+    lines = [ROW.replace("1", '"x"'), '{"id": 2, "note": "é"}\n', '{"id": 3, "no\n', ROW.replace("1", '"y"')]
+    path.write_bytes("".join(lines).encode(encoding))
+    dialect = CsvDialect(encoding=encoding)
+    assert load(engine, path, reject=True, writer=writer, dialect=dialect).rejected == 3
+    found = (tmp_path / "x.jsonl.rejects").read_bytes().decode(encoding)
+    assert found.count("größe") == 2
+    found = (
+        found.replace('"id": "x"', '"id": 5')
+        .replace('"id": "y"', '"id": 6')
+        .replace('{\\"id\\": 3, \\"no', '{\\"id\\": 3}')
     )
-    assert load(engine, tmp_path / "y.jsonl", writer=writer, dialect=dialect).inserted == 2
-    assert table.execute("SELECT id, note FROM few_columns ORDER BY id").fetchall() == [
-        (2, "é"),
-        (3, None),
-        (5, "größe"),
-    ]
+    (tmp_path / "y.jsonl").write_bytes(found.encode(encoding))
+    assert load(engine, tmp_path / "y.jsonl", writer=writer, dialect=dialect).inserted == 3
+    stored = table.execute("SELECT id, note FROM few_columns ORDER BY id").fetchall()
+    assert stored == [(2, "é"), (3, None), (5, "größe"), (6, "größe")]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+def test_a_text_without_the_mark_of_its_encoding(
+    engine: sqlalchemy.Engine, table: Connection, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text(ROW)
+    error = refusal(lambda: load(engine, tmp_path / name, dialect=CsvDialect(encoding="utf-16")))
+    assert "does not begin with a byte order mark" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])

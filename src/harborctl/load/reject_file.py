@@ -285,6 +285,7 @@ class _AsJson:
 
     def begin(self, out: IO[bytes]) -> None:
         self._out = out
+        out.write("".encode(self._encoding))  # a mark of the byte order, where the encoding has one
 
     def add(self, rejected: Rejected, names: tuple[str, ...], reason: Sequence[str | int | None]) -> None:
         self._out.write(encoded(self._line(rejected.original, names, reason), self._encoding))

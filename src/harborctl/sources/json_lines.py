@@ -53,6 +53,8 @@ MAX_RECORD_BYTES = 256 * 1024 * 1024
 # What is kept of a line that is larger than the limit.
 KEPT_OF_TOO_LONG = 64 * 1024
 
+LARGE_BYTES = 16 * 1024 * 1024
+
 _BLANK = b" \t\r"
 
 
@@ -141,7 +143,10 @@ class JsonLinesSource:
                 self._blocks.append(Block(self._rows, stretch.offset, len(stretch.text), stretch.line, plain=False))
             row_of = partial(int.__add__, self._rows)
             self._rows += len(rows)
+            is_large = len(stretch.text) > LARGE_BYTES
             del stretch, rows, arrays
+            if is_large:  # Arrow would keep what it needed for copies: as much as the record
+                pa.default_memory_pool().release_unused()
             yield Batch(records, self.name, lines.__getitem__, row_of=row_of)
             stretch = self._stretches.next()
 
@@ -199,7 +204,7 @@ class JsonLinesSource:
             raw = HashingReader(open_bytes(self._source), hashes=False)
             try:
                 text = open_content(raw, self._source)
-                stream = text if self._transcoded is None else Utf8Reader(text, self._transcoded)
+                stream = text if self._transcoded is None else Utf8Reader(text, self._transcoded, self.name)
                 stretches = _Stretches(stream, self._limit)
                 stretches.next()
                 while (stretch := stretches.next()) is not None:
@@ -386,7 +391,8 @@ class _Stretches:
 
     def _too_long(self, size: int) -> _Stretch:
         """Pass over the rest of a line, without keeping it."""
-        text = self.take_pending()[:KEPT_OF_TOO_LONG]
+        text = b"".join(self._pending[:2])[:KEPT_OF_TOO_LONG]
+        self._pending = []
         stretch = _Stretch(text, self.offset, self.line, too_long=True)
         while (data := self._stream.read(BLOCK_BYTES)) and b"\n" not in data:
             size += len(data)

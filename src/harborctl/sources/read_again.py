@@ -129,7 +129,7 @@ class Rereadable:
 
     def _decoded(self, raw: HashingReader) -> ByteStream:
         text = open_content(raw, self._file)
-        return text if self._encoding is None else Utf8Reader(text, self._encoding)
+        return text if self._encoding is None else Utf8Reader(text, self._encoding, self._file.name)
 
 
 def by_block(blocks: list[Block], rows: Iterable[int]) -> Iterator[tuple[Block, list[int]]]:

@@ -8,6 +8,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from harborctl.errors import SourceError
+
 if TYPE_CHECKING:
     from harborctl.sources.files import ByteStream
 
@@ -20,16 +22,29 @@ _OTHER_SURROGATES = re.compile("[\ud800-\udbff\udd00-\udfff]")
 class Utf8Reader:
     """A stream of another encoding, read as UTF-8."""
 
-    def __init__(self, raw: ByteStream, encoding: str) -> None:
+    def __init__(self, raw: ByteStream, encoding: str, name: str) -> None:
         self._raw = raw
+        self._name = name
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)(_HANDLER)
 
     def read(self, size: int, /) -> bytes:
-        """About `size` bytes; none at the end only."""
+        """About `size` bytes; none at the end only.
+
+        Raises:
+            SourceError: it does not begin as texts of this encoding do.
+        """
         text = ""
         while not text:
             data = self._raw.read(size)
-            text = self._decoder.decode(data, final=not data)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeError as error:
+                raise SourceError(
+                    f"{self._name} is not {self._encoding.upper()}: it does not begin with a byte order mark",
+                    code="22021",
+                    hint=f"Try --encoding {self._encoding}-le or --encoding {self._encoding}-be, or utf-8.",
+                ) from error
             if not data:
                 break
         return text.encode("utf-8", "surrogatepass")
@@ -55,7 +70,9 @@ def encoded(text: bytes, encoding: str) -> bytes:
     if codecs.lookup(encoding).name == "utf-8":
         return text
     # Of encodings that begin with a mark of the byte order only the plain form is wanted.
-    bare = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(codecs.lookup(encoding).name, encoding)
+    bare = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(
+        codecs.lookup(encoding).name, encoding
+    )
     return text.decode("utf-8", "surrogatepass").encode(bare, _UNHANDLER)
 
 
