@@ -48,8 +48,8 @@ demo: $(VENV)/installed
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
+	$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()'
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(TESTS)

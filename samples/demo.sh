@@ -10,10 +10,15 @@ done
 HARBORCTL_HOME=$PWD/.demo
 export HARBORCTL_HOME
 
+# Not by its script, which names its interpreter by a path: a shell reads that, and knows no folder with a $ in it.
+harborctl() {
+    "$BIN/python" -m harborctl "$@"
+}
+
 if [ "${1-}" = clean ]; then
     if [ -x "$BIN/python" ]; then
-        # Not by its script, nor by what is installed: both name the folder that the checkout was in when it was set up.
-        PYTHONPATH=src "$BIN/python" -m harborctl db destroy --yes --quiet
+        # What is installed names the folder that the checkout was in when it was set up.
+        PYTHONPATH=src harborctl db destroy --yes --quiet
     elif [ -e .demo/postgres/postmaster.pid ]; then
         echo 'error: the server of .demo may be running, and nothing here can stop it: run make demo, then make clean' >&2
         exit 1
@@ -24,17 +29,17 @@ fi
 
 run() {
     printf '\n$ %s\n' "harborctl $*"
-    "$BIN/harborctl" "$@"
+    harborctl "$@"
 }
 
 # Start over, so that the second time shows the same as the first.
-trap '"$BIN/harborctl" db stop --quiet' EXIT
+trap 'harborctl db stop --quiet' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-"$BIN/harborctl" db destroy --yes --quiet >/dev/null
-"$BIN/harborctl" db start --quiet
+harborctl db destroy --yes --quiet >/dev/null
+harborctl db start --quiet
 # A harborctl.toml that lies here may name another database: what is said goes first.
-HARBORCTL_URL=$("$BIN/harborctl" db url)
+HARBORCTL_URL=$(harborctl db url)
 export HARBORCTL_URL
 
 run load samples/products.csv -t harbor.products

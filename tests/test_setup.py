@@ -238,8 +238,7 @@ def test_all_of_it_for_a_plain_user(folder: Path, database_url: str) -> None:
     interrupted(first, python, "demo", env=env, at="pip install", user=user)
     nowhere = {name: value for name, value in env.items() if name not in {"HOME", "XDG_DATA_HOME"}}
     both = [make(first, python, "demo", env=env, user=user), make(second, python, "demo", env=nowhere, user=user)]
-    for process in both:
-        said, _ = process.communicate()
+    for process, said in [(process, process.communicate()[0]) for process in both]:
         assert process.returncode == 0, said
         assert "│ inserted  │    6 │" in said
     moved = first.rename(first.with_name("moved, too"))

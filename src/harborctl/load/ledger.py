@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from harborctl import __version__
+from harborctl.db.storable import storable
 from harborctl.db.tables import files, loads
 from harborctl.model import Status
 from harborctl.plain_text import masked_all
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, ScalarSelect
 
     from harborctl.db.catalog import Relation
-    from harborctl.model import ErrorInfo, LoadOptions, LoadResult, MergeOptions, RejectOptions
+    from harborctl.model import LoadOptions, LoadResult, MergeOptions, RejectOptions
 
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
 
@@ -39,7 +40,7 @@ def begin(
         "status": Status.RUNNING,
         "finished_at": None,
         "error": None,
-        "host": socket.gethostname(),
+        "host": storable(connection, socket.gethostname()),
         "backend_pid": func.pg_backend_pid(),
         "backend_start": _backend_start(),
     }
@@ -51,7 +52,7 @@ def begin(
         writer=options.writer,
         started_at=started_at,
         application_version=__version__,
-        options=_options(options),
+        options=storable(connection, _options(options)),
         fingerprint=fingerprint,
         **mine,
     )
@@ -76,20 +77,21 @@ def record(
         "reject_file": result.reject_file,
         "finished_at": func.clock_timestamp(),
         "seconds": result.seconds,
-        "error": _storable(result.error) if result.error else None,
+        "error": asdict(result.error) if result.error else None,
         "metadata": _metadata(result),
     }
     if fingerprint:
         ended["fingerprint"] = fingerprint
+    ended = storable(connection, ended)
     statement = insert(loads).values(
         id=result.load_id,
         mode=result.mode,
         started_at=started_at,
-        host=socket.gethostname(),
+        host=storable(connection, socket.gethostname()),
         backend_pid=func.pg_backend_pid(),
         backend_start=_backend_start(),
         application_version=__version__,
-        options=_options(options),
+        options=storable(connection, _options(options)),
         **ended,
     )
     # What a COMMIT whose answer was lost has settled stays.
@@ -100,13 +102,13 @@ def record(
     if result.files:
         read = enumerate(result.files, start=1)
         rows = [{"load_id": result.load_id, "position": position, **asdict(file)} for position, file in read]
-        connection.execute(insert(files), rows)
+        connection.execute(insert(files), storable(connection, rows))
 
 
 def _metadata(result: LoadResult) -> dict[str, object]:
     known: dict[str, object] = {}
     if result.attempts > 1:
-        known |= {"attempts": result.attempts, "retried": [_storable(error) for error in result.retried]}
+        known |= {"attempts": result.attempts, "retried": [asdict(error) for error in result.retried]}
     if result.earlier:
         known["earlier"] = result.earlier.load_id
     return known
@@ -120,11 +122,6 @@ def status_of(connection: Connection, load_id: str) -> str | None:
 def _backend_start() -> ScalarSelect[Any]:
     activity = func.pg_stat_get_activity(func.pg_backend_pid()).table_valued("backend_start")
     return select(func.max(activity.c.backend_start)).scalar_subquery()
-
-
-def _storable(error: ErrorInfo) -> dict[str, object]:
-    """The error as jsonb can hold it: a value may have a NUL in it, which jsonb cannot."""
-    return {name: item.replace("\0", "\\0") if isinstance(item, str) else item for name, item in asdict(error).items()}
 
 
 def _options(options: LoadOptions) -> dict[str, object]:

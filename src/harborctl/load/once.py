@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
+from harborctl.db.storable import storable
 from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import UsageError
 from harborctl.model import Earlier, Mode, Status
@@ -117,7 +118,7 @@ def unfinished(connection: Connection, options: LoadOptions, target: Relation, m
             loads.c.target_table == target.name,
             loads.c.fingerprint == mark,
             loads.c.status.in_((Status.RUNNING, Status.FAILED, Status.INTERRUPTED)),
-            loads.c.options["sources"] == cast([printable(source) for source in options.sources], JSONB),
+            loads.c.options["sources"] == cast(storable(connection, list(map(printable, options.sources))), JSONB),
             exists().where(chunks.c.load_id == loads.c.id),
         )
         .order_by(loads.c.started_at.desc())
