@@ -69,6 +69,10 @@ def count(
         counts = count_tables(database.engine, tables, options, on_table)
     if counts.unreadable:
         invocation.note(f"warning: left out, for want of the right to read: {', '.join(counts.unreadable)}")
+    for table, error in counts.failed.items():
+        invocation.note(f"warning: left out {table}: {error.message}")
+    for sentence in counts.notes:
+        invocation.note(f"note: {sentence}")
     if invocation.json:
         write_text(as_json([_document(counted) for counted in counts.tables], indent=2) + "\n")
     else:

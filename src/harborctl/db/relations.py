@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Boolean, literal_column, table, text
+from sqlalchemy import Boolean, Integer, bindparam, literal_column, select, table, text
 from sqlalchemy.sql.elements import quoted_name
 
 from harborctl.db.catalog import UNDEFINED_TABLE, find_target, split_name
-from harborctl.db.search_path import users_path
+from harborctl.db.search_path import on_users_path, users_path
 from harborctl.errors import TargetError
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Something that rows can be read from. `kind` is pg_class.relkind, a key of `KINDS`."""
+    """Something that rows can be read from. `kind` is pg_class.relkind, a key of `KINDS`; with `row_security` policies
+    say which of its rows this user sees."""
 
     oid: int
     schema: str
     name: str
     kind: str
     readable: bool = True
+    row_security: bool = False
 
     @property
     def label(self) -> str:
@@ -45,7 +47,8 @@ class Relation:
 
 
 _MAY_READ = text("""
-    SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_any_column_privilege(oid, 'SELECT')
+    SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_any_column_privilege(oid, 'SELECT') AS readable,
+           row_security_active(oid) AS row_security
     FROM pg_class WHERE oid = :oid
 """)
 
@@ -53,23 +56,39 @@ _ALL = text("""
     SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
            class.relispartition AS is_partition,
            array_position(CAST(:path AS text[]), namespace.nspname::text) IS NOT NULL AS visible,
-           has_schema_privilege(namespace.oid, 'USAGE') AND has_any_column_privilege(class.oid, 'SELECT') AS readable
+           has_schema_privilege(namespace.oid, 'USAGE') AND has_any_column_privilege(class.oid, 'SELECT') AS readable,
+           row_security_active(class.oid) AS row_security,
+           namespace.nspname IN ('pg_catalog', 'information_schema') AS is_system
     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-    WHERE class.relkind = ANY(:kinds)
-      AND namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_t%'
+    WHERE class.relkind = ANY(:kinds) AND namespace.nspname NOT LIKE 'pg\\_t%'
     ORDER BY namespace.nspname, class.relname
 """)
 
 
+_SYSTEM = text("""
+    SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind
+    FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE class.relname = :name AND namespace.nspname = :schema AND class.relkind IN ('r', 'v')
+      AND namespace.nspname IN ('pg_catalog', 'information_schema')
+""")
+
+
 def find_relation(connection: Connection, name: str) -> Relation:
-    """The table or view of this name, as `find_target` finds it.
+    """The table or view of this name, as `find_target` finds it, or else the system catalog.
 
     Raises:
         TargetError: there is none, or there are several.
     """
-    found = find_target(connection, name)
-    readable = bool(connection.execute(_MAY_READ, {"oid": found.oid}).scalar_one())
-    return Relation(found.oid, found.schema, found.name, found.kind, readable)
+    found: Any
+    try:
+        found = find_target(connection, name)
+    except TargetError:
+        schema, table_name = split_name(name)
+        found = connection.execute(_SYSTEM, {"schema": schema or "pg_catalog", "name": table_name}).one_or_none()
+        if found is None:
+            raise
+    rights = connection.execute(_MAY_READ, {"oid": found.oid}).one()
+    return Relation(found.oid, found.schema, found.name, found.kind, rights.readable, rights.row_security)
 
 
 def is_pattern(name: str) -> bool:
@@ -79,16 +98,19 @@ def is_pattern(name: str) -> bool:
 
 def matching(connection: Connection, pattern: str | None = None, *, views: bool = False) -> list[Relation]:
     """The tables that match, by schema and name; without a pattern all. Without a schema in it, those that the search
-    path leads to. A partition belongs to its table: it is listed only where the pattern matches nothing else.
+    path leads to; the system's own only of a schema that is named in full. A partition belongs to its table: it is
+    listed only where the pattern matches nothing else.
 
     Raises:
         TargetError: nothing matches.
     """
     kinds = [kind for kind in KINDS if views or kind != "v"]
     given = {"kinds": kinds, "path": list(users_path(connection).schemas)}
-    rows = connection.execute(_ALL, given).all()
+    every = connection.execute(_ALL, given).all()
+    rows = [row for row in every if not row.is_system]
     if pattern is not None:
         schema, name = _globs(pattern)
+        rows += [row for row in every if row.is_system and row.schema == (schema or "").lower()]
         for fold in (str, str.lower):  # as written, else as SQL folds it
             found = [
                 row
@@ -105,7 +127,7 @@ def matching(connection: Connection, pattern: str | None = None, *, views: bool 
         rows = found
     whole = [row for row in rows if not row.is_partition]
     shown = whole if whole or pattern is None else rows
-    return [Relation(row.oid, row.schema, row.name, row.kind, row.readable) for row in shown]
+    return [Relation(row.oid, row.schema, row.name, row.kind, row.readable, row.row_security) for row in shown]
 
 
 def quoted(*parts: str) -> str:
@@ -117,6 +139,14 @@ def condition(sql: str) -> ColumnElement[bool]:
     """What a person wrote for WHERE. The statement it goes into must bind a value: then the server takes one statement
     only, whatever the text holds."""
     return literal_column("(" + sql + "\n)", Boolean)
+
+
+def require_one_expression(connection: Connection, relation: Relation, sql: str) -> None:
+    """Let the server refuse what is a condition only between parentheses, as `a) OR (b` is. Runs nothing."""
+    statement = select(bindparam("one", 1, Integer)).select_from(relation.named())
+    statement = statement.where(condition(sql), literal_column("ARRAY[" + sql + "\n] IS NULL", Boolean)).limit(0)
+    with on_users_path(connection):
+        connection.execute(statement)
 
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
