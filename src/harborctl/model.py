@@ -5,7 +5,7 @@ Nothing here imports a heavy library; `harborctl --help` reads this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,28 @@ class OnError(StrEnum):
     REJECT = "reject"
 
 
+class ShortRows(StrEnum):
+    """What becomes of a CSV record with fewer fields than there are columns."""
+
+    ERROR = "error"
+    NULL = "null"
+
+
+class ExtraFields(StrEnum):
+    """What becomes of fields of a CSV record that are behind the last column."""
+
+    ERROR = "error"
+    IGNORE = "ignore"
+
+
+class DateOrder(StrEnum):
+    """How a date like 01/02/03 is read: DateStyle's order, for the load."""
+
+    MDY = "mdy"
+    DMY = "dmy"
+    YMD = "ymd"
+
+
 class RejectFormat(StrEnum):
     """What the reject file is written as, where that is not the source's own format."""
 
@@ -133,13 +155,21 @@ class CsvDialect:
     """How a CSV source is written. The defaults are those of COPY's CSV format, with a header.
 
     Attributes:
-        delimiter, quote, escape: one single-byte character each; `escape` None means the same as `quote`.
+        delimiter, quote, escape: one single-byte character each; `escape` None means the same as `quote`. With '' for a
+            quote no character is one.
         encoding: a Python codec name.
         nulls: unquoted spellings of NULL.
         header: the first record names the columns.
         columns: names that replace the header's, or stand in for it when there is none.
         skip_lines: physical lines to leave out before the header.
         max_record_bytes: a larger record is bad; of JSON Lines, too. None is 1 GiB, of JSON Lines 256 MiB.
+        skip_footer: physical lines to leave out at the end of the file.
+        skip_blank_lines: leave out lines with nothing on them but spaces and tabs.
+        trim: leave out white space at both ends of each field, in quotes and outside.
+        short_rows: NULL takes a missing field for an unquoted `nulls[0]`.
+        force_null, force_not_null: columns of the table, or `*`, whose quoted fields may be NULL, too, or none of whose
+            fields is.
+        decimal: the sign before the decimals of numbers.
     """
 
     delimiter: str = ","
@@ -151,6 +181,26 @@ class CsvDialect:
     columns: tuple[str, ...] = ()
     skip_lines: int = 0
     max_record_bytes: int | None = None
+    skip_footer: int = 0
+    skip_blank_lines: bool = False
+    trim: bool = False
+    short_rows: ShortRows = ShortRows.ERROR
+    extra_fields: ExtraFields = ExtraFields.ERROR
+    force_null: tuple[str, ...] = ()
+    force_not_null: tuple[str, ...] = ()
+    decimal: str = "."
+
+    def meaning(self) -> dict[str, object]:
+        """What the ledger keeps of it, and a fingerprint is made of. What was added since ledgers were first written is
+        there only where it says something: earlier loads keep their fingerprints."""
+        first = {"delimiter", "quote", "escape", "encoding", "nulls", "header", "columns", "skip_lines"}
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        says = first | (set(self.given()) - {"max_record_bytes"})  # a limit changes no row
+        return {name: value for name, value in told.items() if name in says}
+
+    def given(self) -> tuple[str, ...]:
+        """The fields that say something else than COPY's CSV with a header."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) != each.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +341,7 @@ class LoadOptions:
         table: `[schema.]table`; None takes the single source's stem.
         dry_run: do all of it, tell what changed, and roll back.
         batch_size: rows in one round trip of the `values` writer.
+        date_order: DateStyle's order while the load runs; None leaves the session's.
         ledger: record the load; False works in a database without our tables.
     """
 
@@ -306,6 +357,7 @@ class LoadOptions:
     writer: WriterName = WriterName.AUTO
     batch_size: int = 1000
     analyze: Analyze = Analyze.AUTO
+    date_order: DateOrder | None = None
     ledger: bool = True
     run: RunOptions = field(default_factory=RunOptions)
 

@@ -29,7 +29,7 @@ from harborctl.load.copy_writer import write_copy
 from harborctl.load.plan import make_plan
 from harborctl.load.run import LoadFailed, run_load
 from harborctl.load.values_writer import write_values
-from harborctl.model import ConnectionOptions, FileResult, LoadOptions, WriterName
+from harborctl.model import ConnectionOptions, FileResult, LoadOptions, SourceFormat, WriterName
 from harborctl.sources.batch import Batch
 from tests.conftest import made_database
 from tests.load.sizes import ORACLE_EXAMPLES
@@ -44,6 +44,7 @@ class ArraySource:
 
     name = "memory"
     named = True
+    format = SourceFormat.ARROW
     size: int | None = None
 
     def __init__(self, array: pa.Array) -> None:

@@ -151,7 +151,10 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
     ("dialect", "message"),
     [
         (CsvDialect(delimiter="::"), "--delimiter"),
-        (CsvDialect(quote=""), "--quote"),
+        (CsvDialect(quote='""'), "--quote"),
+        (CsvDialect(quote="", escape="!"), "--escape"),
+        (CsvDialect(decimal=";"), "--decimal"),
+        (CsvDialect(nulls=("", "NA"), force_not_null=("a",)), "--force-not-null"),
         (CsvDialect(delimiter='"'), "must differ"),
         (CsvDialect(encoding="klingon"), "klingon"),
         (CsvDialect(nulls=("a,b",)), "--null"),

@@ -17,6 +17,8 @@ from harborctl.model import (
     Analyze,
     ColumnOptions,
     CsvDialect,
+    DateOrder,
+    ExtraFields,
     Limit,
     LoadOptions,
     LoadResult,
@@ -29,6 +31,7 @@ from harborctl.model import (
     RejectOptions,
     RowRange,
     RunOptions,
+    ShortRows,
     SourceFormat,
     Status,
     WriterName,
@@ -262,11 +265,16 @@ def load_options(
     delimiter: Annotated[
         str, typer.Option("--delimiter", metavar="C", help="One character, or 'tab'.", rich_help_panel=CSV)
     ] = ",",
-    quote: Annotated[str, typer.Option("--quote", metavar="C", rich_help_panel=CSV)] = '"',
+    quote: Annotated[
+        str, typer.Option("--quote", metavar="C", help="One character, or 'none'.", rich_help_panel=CSV)
+    ] = '"',
     escape: Annotated[
         str | None, typer.Option("--escape", metavar="C", help="\\[default: the quote]", rich_help_panel=CSV)
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", rich_help_panel=CSV)] = "utf-8",
+    encoding: Annotated[
+        str,
+        typer.Option("--encoding", metavar="NAME", help="PostgreSQL's name of it, or Python's.", rich_help_panel=CSV),
+    ] = "utf-8",
     nulls: Annotated[
         list[str] | None,
         typer.Option(
@@ -296,9 +304,73 @@ def load_options(
             rich_help_panel=CSV,
         ),
     ] = None,
+    skip_footer: Annotated[
+        int, typer.Option("--skip-footer", metavar="N", min=0, help="The last lines.", rich_help_panel=CSV)
+    ] = 0,
+    skip_blank_lines: Annotated[
+        bool,
+        typer.Option("--skip-blank-lines", help="Leave out lines of nothing but spaces and tabs.", rich_help_panel=CSV),
+    ] = False,
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim",
+            help="Leave out white space around each field, in quotes, too, before it is compared with --null.",
+            rich_help_panel=CSV,
+        ),
+    ] = False,
+    short_rows: Annotated[
+        ShortRows,
+        typer.Option(
+            "--short-rows",
+            help="With too few fields a row is bad, or each missing one is an unquoted --null.",
+            rich_help_panel=CSV,
+        ),
+    ] = ShortRows.ERROR,
+    extra_fields: Annotated[
+        ExtraFields,
+        typer.Option(
+            "--extra-fields", help="Fields behind the last column: a bad row, or left out.", rich_help_panel=CSV
+        ),
+    ] = ExtraFields.ERROR,
+    force_null: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--force-null",
+            metavar="COL[,COL]|*",
+            help="Columns of the table in which a quoted --null is NULL, too.",
+            rich_help_panel=CSV,
+        ),
+    ] = None,
+    force_not_null: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--force-not-null",
+            metavar="COL[,COL]|*",
+            help="Columns of the table in which an unquoted --null is text.",
+            rich_help_panel=CSV,
+        ),
+    ] = None,
+    decimal: Annotated[
+        str,
+        typer.Option(
+            "--decimal",
+            metavar=".|,",
+            help="What is before decimals in columns of numeric, real and double precision.",
+            rich_help_panel=CSV,
+        ),
+    ] = ".",
+    date_order: Annotated[
+        DateOrder | None,
+        typer.Option(
+            "--date-order",
+            help="How the database reads 01/02/03, in any format. \\[default: its DateStyle]",
+        ),
+    ] = None,
 ) -> LoadOptions:
     """What the options of `harborctl load` mean; a job's loads have the same ones."""
     from harborctl.load.parts import check_parts, in_parts
+    from harborctl.sources.encodings import codec_of
 
     _check_meaning(
         mode,
@@ -353,14 +425,22 @@ def load_options(
         format=source_format,
         dialect=CsvDialect(
             delimiter={"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
-            quote=quote,
+            quote=_quote(quote),
             escape=escape,
-            encoding=encoding,
+            encoding=codec_of(encoding),
             nulls=tuple(nulls) if nulls is not None else ("",),
             header=not no_header,
             columns=_names(columns),
             skip_lines=skip_lines,
             max_record_bytes=max_record_bytes,
+            skip_footer=skip_footer,
+            skip_blank_lines=skip_blank_lines,
+            trim=trim,
+            short_rows=short_rows,
+            extra_fields=extra_fields,
+            force_null=_names(force_null),
+            force_not_null=_names(force_not_null),
+            decimal=decimal,
         ),
         columns=ColumnOptions(
             maps=_maps(renames, constants),
@@ -370,6 +450,7 @@ def load_options(
         writer=writer,
         batch_size=batch_size,
         analyze=analyze,
+        date_order=date_order,
         ledger=not no_ledger,
         run=RunOptions(again=again, lock=lock, retries=retries, commit_every=commit_every, jobs=jobs),
     )
@@ -544,6 +625,12 @@ def print_reasons(invocation: Invocation, result: LoadResult) -> None:
     if result.reject_file:
         lines.append(f"The rejected rows are in {result.reject_file}.")
     invocation.write("".join(said(line) + "\n" for line in lines))
+
+
+def _quote(given: str) -> str:
+    if not given:
+        raise UsageError("--quote takes one character", code="bad_dialect", hint="Without any, say --quote none.")
+    return "" if given == "none" else given
 
 
 def _names(given: Sequence[str] | None) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfini
 from harborctl.load.parts import check_parts, refuse_read_once
 from harborctl.load.run import Attempt
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
-from harborctl.sources import open_file
+from harborctl.sources import open_file, refuse_strange_options
 from harborctl.sources.files import check_unchanged, digest_of, find_files
 from harborctl.sources.pieces import PieceDigests, divisible
 
@@ -128,6 +128,7 @@ class ChunkedLoad(Attempt):
         self.done, self.plans, self.ending, self._failures = [], [], None, []
         self._own_digests = {}
         self.found = find_files(self.options.sources, self.options.format)
+        refuse_strange_options(self.options.dialect, self.found)
         self.sources, files = [], []
         for file in self.found:
             if file.path is None:  # a glob has found it

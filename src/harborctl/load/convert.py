@@ -39,12 +39,14 @@ class Codec:
         convert: source array → array of type `arrow`. Raises NotPlain or Unstorable.
         text: source array → `string` array in PostgreSQL's input syntax, for the server to read. Raises Unstorable.
         direct: the type that a reader of text may make of it right away, for `convert` and `text` to take as it is.
+        written: source array → `string` array as the source has it, where that is not `text`.
     """
 
     arrow: pa.DataType | None
     convert: Callable[[pa.Array], pa.Array]
     text: Callable[[pa.Array], pa.Array]
     direct: pa.DataType | None = None
+    written: Callable[[pa.Array], pa.Array] | None = None
 
 
 def codec(source: pa.DataType, column: TargetColumn, session: Session) -> Codec:

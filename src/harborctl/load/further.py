@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.errors import BadRow, HarborctlError
@@ -46,6 +47,8 @@ def further_bad_rows(
     search = _Search(first)
     with suppress(HarborctlError, DBAPIError, OSError), engine.connect() as connection:
         rejecting = replace(options.rejects, on_error=OnError.REJECT)
+        if options.date_order is not None:
+            connection.execute(select(func.set_config("DateStyle", options.date_order.upper(), True)))
         sources = open_sources(replace(options, rejects=rejecting), found)
         try:
             settle_columns(sources, plans[0].target, options)

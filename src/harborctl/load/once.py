@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, cast, exists, func, select
@@ -58,7 +57,8 @@ def fingerprint(options: LoadOptions, target: Relation, sources: Sequence[Source
         "keep": sorted(merge.keep),
         "touch": merge.touch,
         "format": options.format,
-        "dialect": {name: value for name, value in asdict(options.dialect).items() if name != "max_record_bytes"},
+        "dialect": options.dialect.meaning(),
+        **({"date_order": options.date_order} if options.date_order else {}),
         "map": options.columns.renames,
         "set": options.columns.constants,
         "skip_columns": sorted(options.columns.skipped),

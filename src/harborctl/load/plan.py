@@ -11,6 +11,7 @@ import pyarrow as pa
 from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.convert import Codec, Session, codec
+from harborctl.load.dialect_rules import NullRule, check_forced, has_dialect, null_rule, with_decimal
 from harborctl.load.keys import MergePlan, plan_merge
 from harborctl.load.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
 from harborctl.model import Mode, SourceFormat
@@ -28,12 +29,16 @@ NOT_NULL_VIOLATION = "23502"
 
 @dataclass(frozen=True, slots=True)
 class PlannedColumn:
-    """One target column that the load fills: from the source column at `position`, or with the constant text."""
+    """One target column that the load fills: from the source column at `position`, or with the constant text.
+
+    `nulls` says which of its fields are NULL, if the source alone does not.
+    """
 
     target: TargetColumn
     position: int | None
     constant: str | None
     codec: Codec
+    nulls: NullRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +108,15 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     ways_out = {column.name: own.way_out(position) for position, column in read.columns}
     ways_out |= {column.name: f"take --set {name}=… away" for name, column, _ in constants}
     columns = [
-        PlannedColumn(column, position, None, _codec(source, own, position, column, session))
+        _planned(source, own, column, position, options, session)
         for position, column in sorted(read.columns, key=lambda each: (each[0], target.columns.index(each[1])))
     ]
     columns += [
         PlannedColumn(column, None, value, codec(pa.string(), column, session))
         for _, column, value in sorted(constants, key=lambda each: target.columns.index(each[1]))
     ]
+    if has_dialect(source):
+        check_forced(source, options.dialect, [column.name for _, column in read.columns])
     filled = [column.target.name for column in columns]
     merge = plan_merge(target, options.mode, options.merge, filled, ways_out) if options.mode.by_key else None
     return Plan(target, options.mode, tuple(columns), merge, read.unnamed, tuple(missing))
@@ -139,6 +146,17 @@ def _codec(source: Columns, own: SourceColumns, position: int, column: TargetCol
         if not error.hint:
             error.hint = f"Write it as text, or {own.way_out(position)}."
         raise
+
+
+def _planned(
+    source: Columns, own: SourceColumns, column: TargetColumn, position: int, options: LoadOptions, session: Session
+) -> PlannedColumn:
+    way = _codec(source, own, position, column, session)
+    if not has_dialect(source):
+        return PlannedColumn(column, position, None, way)
+    nulls = null_rule(options.dialect, column.name)
+    way = with_decimal(replace(way, direct=None) if nulls else way, column, options.dialect.decimal)
+    return PlannedColumn(column, position, None, way, nulls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from harborctl.model import SourceFormat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from harborctl.load.dialect_rules import NullRule
     from harborctl.load.plan import Plan
     from harborctl.load.rejects import Note
     from harborctl.sources.batch import Batch, Malformed, Source
@@ -42,12 +43,28 @@ def planned_rows(
     else:
         wanted = [(position, _direct(plan, position)) for position, _ in wanted]
         unnamed = [(position, None) for position in plan.unnamed]
+    rules = [column.nulls for column in plan.columns if column.position is not None]
     read = list(dict.fromkeys([*wanted, *unnamed]))
     for batch in source.batches([position for position, _ in read], [direct for _, direct in read], malformed):
         sound = batch
         for column in unnamed:
             sound = _without_values(sound, read.index(column), column[0], refuse)
-        yield sound if read == wanted else _arranged(sound, [read.index(column) for column in wanted])
+        if read != wanted:
+            sound = _arranged(sound, [read.index(column) for column in wanted])
+        yield _with_nulls(sound, rules) if any(rules) else sound
+
+
+def _with_nulls(batch: Batch, rules: Sequence[NullRule | None]) -> Batch:
+    """The batch with NULL in the fields in which the options want it, and nowhere else."""
+
+    def ruled(records: pa.RecordBatch) -> pa.RecordBatch:
+        arrays = [rule.of(array) if rule else array for rule, array in zip(rules, records.columns, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, names=[str(number) for number in range(len(arrays))])
+
+    as_read = batch.as_read
+    return replace(
+        batch, records=ruled(batch.records), as_read=(lambda: ruled(as_read())) if as_read is not None else None
+    )
 
 
 def _direct(plan: Plan, position: int) -> pa.DataType | None:

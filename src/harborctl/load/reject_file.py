@@ -13,6 +13,7 @@ import codecs
 import filecmp
 import json
 import os
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -266,11 +267,15 @@ class _AsCsv:
         if field is None:
             return ""
         text = str(field)
+        if not self._dialect.quote:  # nothing could hold it together
+            return re.sub(f"[\r\n{re.escape(self._dialect.delimiter)}]", lambda one: f"\\x{ord(one[0]):02x}", text)
         special = {self._dialect.delimiter, self._dialect.quote, "\n", "\r"}
         return self._quoted(text.encode(errors="backslashreplace")).decode() if special & set(text) else text
 
     def _quoted(self, text: bytes) -> bytes:
         quote = self._dialect.quote.encode()
+        if not quote:  # it is the last field, and whoever reads it takes all that is there
+            return text
         escape = (self._dialect.escape or self._dialect.quote).encode()
         if escape != quote:
             text = text.replace(escape, escape + escape)

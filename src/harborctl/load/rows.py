@@ -65,7 +65,8 @@ def value_of(plan: Plan, batch: Batch, row: int, column: str | None) -> str | No
     one = Batch(records.slice(row, 1), batch.file, batch.line_of)
     position = plan.names.index(column or "")
     try:
-        value: str | None = plan.columns[position].codec.text(plan.arrays(one)[position])[0].as_py()
+        codec = plan.columns[position].codec
+        value: str | None = (codec.written or codec.text)(plan.arrays(one)[position])[0].as_py()
     except Unstorable as error:
         return error.value  # text that is not UTF-8 goes to the server unseen
     return value

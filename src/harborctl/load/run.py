@@ -263,7 +263,11 @@ class Attempt:
         utc = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
         session = Session(zone in utc)
         settle_columns(self.sources, target, self.options)
+        set_date_order(connection, self.options)
         plans = [make_plan(source, target, self.options, session) for source in self.sources]
+        # Files without anything in them, not even a header, go along with the first that has columns.
+        full = next((plan for source, plan in zip(self.sources, plans, strict=True) if len(source.schema)), plans[0])
+        plans = [plan if len(source.schema) else full for source, plan in zip(self.sources, plans, strict=True)]
         _check_same_columns(self.sources, plans)
         self.plans = plans
         return session
@@ -509,6 +513,12 @@ class Attempt:
             except (DBAPIError, HarborctlError):
                 pass  # what made the load fail is what the user must hear of; the ledger could not be reached
         return result
+
+
+def set_date_order(connection: Connection, options: LoadOptions) -> None:
+    """For this transaction: the other part of DateStyle, how dates are written, stays."""
+    if options.date_order is not None:
+        connection.execute(select(func.set_config("DateStyle", options.date_order.upper(), True)))
 
 
 def _check_same_columns(sources: list[Source], plans: list[Plan]) -> None:

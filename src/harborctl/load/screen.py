@@ -223,7 +223,8 @@ def _unreadable(planned: PlannedColumn, array: pa.Array) -> Iterator[tuple[int, 
     numeral = numeral_of(planned.target)
     if numeral is None or not types.is_string(array.type):
         return
-    for row in _where(pc.invert(pc.match_substring_regex(array, numeral.pattern))):
+    text = planned.codec.text(array) if planned.codec.written else array
+    for row in _where(pc.invert(pc.match_substring_regex(text, numeral.pattern))):
         value = array[row].as_py()
         message = f'invalid input syntax for type {numeral.type}: "{value}"'
         yield row, Reason(INVALID_TEXT_REPRESENTATION, message, value=value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harborctl.errors import UsageError
 from harborctl.model import SourceFormat
 from harborctl.sources.files import SourceFile, find_files
 from harborctl.sources.in_turn import OpenedInTurn
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from harborctl.model import CsvDialect, LoadOptions
     from harborctl.sources.batch import Source
 
-__all__ = ["open_file", "open_sources"]
+__all__ = ["open_file", "open_sources", "refuse_strange_options"]
+
+_DIALECT = frozenset({SourceFormat.CSV, SourceFormat.TSV})
+# What a format other than CSV and TSV knows of a dialect.
+_KNOWN = {SourceFormat.JSONL: {"encoding", "max_record_bytes"}}
+_OPTIONS = {"nulls": "--null", "header": "--no-header"}
 
 
 # Of so many files each is open from the start; of more, only one at a time. A process may often have no more than 1024
@@ -36,6 +42,7 @@ def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None
         SourceError: one is missing, a folder, unreadable, or not of its format.
     """
     files = find_files(options.sources, options.format) if found is None else found
+    refuse_strange_options(options.dialect, files)
     open_at_once = len(files) <= OPEN_AT_ONCE
     sources: list[Source] = []
     try:
@@ -47,6 +54,25 @@ def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None
             source.close()
         raise
     return sources
+
+
+def refuse_strange_options(dialect: CsvDialect, files: Sequence[SourceFile]) -> None:
+    """Of sources of several formats one that knows an option is enough.
+
+    Raises:
+        UsageError: an option of the dialect means nothing to any of these files.
+    """
+    formats = {file.format for file in files}
+    if formats & _DIALECT:
+        return
+    for name in dialect.given():
+        if not any(name in _KNOWN.get(each, ()) for each in formats):
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise UsageError(
+                f"{option} is about CSV, and {files[0].name} is read as {files[0].format}",
+                code="option_of_other_format",
+                hint=f"Leave it out; if the file is CSV, say --format {SourceFormat.CSV}.",
+            )
 
 
 def open_file(file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> Source:

@@ -21,6 +21,8 @@ MOST_LETTERS = 10_000
 
 def plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
     """Text in which quoted fields start behind, and end before, a delimiter or line end. Linear: nothing backtracks."""
+    if not dialect.quote:
+        return re.compile(b"(?s:.*+)")
     quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
     doubled = b"(?:" + quote + quote + b"[^" + quote + b"]*+)*+" if dialect.escape == dialect.quote else b""
     field = quote + b"[^" + quote + b"]*+" + doubled + quote

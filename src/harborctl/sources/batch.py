@@ -88,11 +88,13 @@ class Columns(Protocol):
         name: as the user named it.
         schema: the columns, in file order. Names may repeat; the plan refuses what it cannot tell apart.
         named: whether the columns have names of their own; without them they go by position.
+        format: what it is made of.
     """
 
     name: str
     schema: pa.Schema
     named: bool
+    format: SourceFormat
 
 
 @runtime_checkable
@@ -116,11 +118,9 @@ class Source(Columns, Protocol):
     """One input, opened.
 
     Attributes:
-        format: what it is made of.
         size: bytes on disk, or None where that is unknown.
     """
 
-    format: SourceFormat
     size: int | None
 
     def batches(

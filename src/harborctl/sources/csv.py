@@ -15,11 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError, UsageError
-from harborctl.model import CsvDialect, FileResult, Location, SourceFormat
+from harborctl.model import CsvDialect, ExtraFields, FileResult, Location, ShortRows, SourceFormat
 from harborctl.sources.agreement import (
     has_year_zero,
     holds_any,
@@ -35,17 +36,22 @@ from harborctl.sources.csv_records import (
     LineEnd,
     Record,
     RecordEnds,
+    blank_lines,
     field_texts,
     is_divided,
     line_ends,
     may_be_stray,
+    may_have_blank_lines,
     records,
     whole_records,
     without_line_end,
 )
+from harborctl.sources.encodings import codec_of
 from harborctl.sources.files import HashingReader
+from harborctl.sources.first_bytes import ENOUGH, refuse_other_formats
+from harborctl.sources.footer import Footer, WithoutFooter
 from harborctl.sources.read_again import Block, PushedBack, Rereadable, by_block
-from harborctl.sources.transcode import shown, undecodable
+from harborctl.sources.transcode import encoded, shown, undecodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,6 +94,13 @@ class CsvSource:
         self.format = file.format
         self.size = file.size
         self._dialect = byte_dialect(dialect)
+        # A record that stands in a field of a reject file, and that field.
+        self._inner = replace(self._dialect, skip_blank=False)
+        self._exact = replace(self._inner, trim=False)
+        self._fills = dialect.short_rows is ShortRows.NULL
+        self._cuts = dialect.extra_fields is ExtraFields.IGNORE
+        self._null = dialect.nulls[0].encode() if dialect.nulls else b""
+        self._footer: Footer | None = None
         self._encoding = dialect.encoding
         self._limit = dialect.max_record_bytes or MAX_RECORD_BYTES
         transcoded = None if codecs.lookup(dialect.encoding).name == "utf-8" else dialect.encoding
@@ -120,7 +133,8 @@ class CsvSource:
         malformed: Malformed | None = None,
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
-        self._direct = {column: arrow for column, arrow in zip(columns, direct, strict=False) if arrow is not None}
+        if not self._dialect.trim:  # what is between white space Arrow reads as other numbers than PostgreSQL
+            self._direct = {column: arrow for column, arrow in zip(columns, direct, strict=False) if arrow is not None}
         self._malformed = malformed
         self._wanted = columns
         while True:
@@ -199,20 +213,20 @@ class CsvSource:
     def divisible_from(self) -> int | None:
         """Where in the file its first record begins, before any has been read; None where quotes do not tell, from any
         record's start, where records end, or bytes of the text are not bytes of the file."""
-        is_file = isinstance(self._text, HashingReader) and self.size is not None
+        is_file = isinstance(self._file.text, HashingReader) and self.size is not None
         if not is_file or self._dialect.escape != self._dialect.quote:
             return None
-        return self._raw.position - len(self._pending)
+        return self._offset
+
+    def divisible_to(self, file: SourceFile) -> int:
+        """Where in such a file its last record ends."""
+        size = self.size or 0
+        return size if self._footer is None else self._footer.place_in(file, size)
 
     # -- the start of the file
 
-    def _read_start(self, dialect: CsvDialect) -> None:
-        self._fill()
-        if self._pending.startswith(codecs.BOM_UTF8):
-            self._pending = self._pending.removeprefix(codecs.BOM_UTF8)
-            self._offset = len(codecs.BOM_UTF8)
-        if self._is_reject_file():  # it has a header, whatever the source had that its rows are from
-            dialect = replace(dialect, header=True, columns=(), skip_lines=0)
+    def _read_start(self, given: CsvDialect) -> None:
+        dialect = self._begun(given)
         for _ in range(dialect.skip_lines):
             self._take_line()
         first = self._first_record()
@@ -234,15 +248,37 @@ class CsvSource:
             names = [f"column {number}" for number in range(1, len(first.fields) + 1)]
         self.named = dialect.header or bool(dialect.columns)
         if dialect.columns:
-            if len(dialect.columns) != len(names):
-                raise UsageError(
-                    f"--columns names {len(dialect.columns)} columns, but {self.name} has {len(names)}",
-                    code="column_count",
-                )
+            self._check_columns(dialect, len(names))
             names = list(dialect.columns)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
         self._own = [position for position, name in enumerate(names) if name not in REJECT_COLUMNS]
         self._raw_column = names.index(RAW_COLUMN) if RAW_COLUMN in names else None
+
+    def _begun(self, dialect: CsvDialect) -> CsvDialect:
+        """Read the first block, and see what it is of; the dialect of that."""
+        while self._fill() and len(self._pending) < ENOUGH and not re.search(rb"[\r\n]", self._pending):
+            pass  # of a pipe a little at a time may come
+        if not codecs.lookup(self._encoding).name.startswith(("utf-16", "utf-32")):
+            refuse_other_formats(self.name, encoded(self._pending, self._encoding)[:ENOUGH])
+        if self._pending.startswith(codecs.BOM_UTF8):
+            self._pending = self._pending.removeprefix(codecs.BOM_UTF8)
+            self._offset = len(codecs.BOM_UTF8)
+        if self._is_reject_file():  # it has a header, whatever the source had that its rows are from
+            dialect = replace(dialect, header=True, columns=(), skip_lines=0, skip_footer=0)
+        if dialect.skip_footer:
+            blank = b" \t".replace(self._dialect.delimiter, b"") if dialect.skip_blank_lines else None
+            self._footer = Footer(dialect.skip_footer, blank)
+            self._text = WithoutFooter(PushedBack(self._pending, self._text), self._footer)
+            self._pending = b""
+            self._fill()
+        return dialect
+
+    def _check_columns(self, dialect: CsvDialect, count: int) -> None:
+        """Whether `--columns` names as many as the first record has. Without a header that is a row like others."""
+        wanted, is_row = len(dialect.columns), not dialect.header
+        may_differ = is_row and (self._fills if count < wanted else self._cuts)
+        if count != wanted and not may_differ:
+            raise UsageError(f"--columns names {wanted} columns, but {self.name} has {count}", code="column_count")
 
     def _is_reject_file(self) -> bool:
         line = re.split(rb"[\r\n]", self._pending[:BLOCK_BYTES], maxsplit=1)[0]
@@ -252,8 +288,9 @@ class CsvSource:
         return {name.encode() for name in REASON_COLUMNS}.issubset(names)
 
     def _first_record(self) -> Record | None:
+        dialect = replace(self._dialect, nulls=frozenset())  # a column may be called like NULL's spelling
         while True:
-            record = next(records(self._pending, self._dialect), None)
+            record = next(records(self._pending, dialect), None)
             complete = record is not None and record.closed and record.end < len(self._pending)
             if complete or not self._fill():
                 break
@@ -309,6 +346,8 @@ class CsvSource:
         ):
             return None
         text = self._pending[:cut]
+        if self._dialect.skip_blank and may_have_blank_lines(text):
+            return None
         batch = self._records_if_simple(text, columns) if len(text) <= self._limit else None
         if batch is None:
             self._doubtful_blocks += 1
@@ -323,7 +362,7 @@ class CsvSource:
 
     def _records_if_simple(self, text: bytes, columns: Sequence[int]) -> pa.RecordBatch | None:
         dialect = self._dialect
-        has_quotes = dialect.quote in text
+        has_quotes = dialect.holds_quotes(text)
         if has_quotes and (len(columns) != len(self.schema) or dialect.escape != dialect.quote):
             return None
         if text.startswith(codecs.BOM_UTF8) or b"" not in dialect.nulls:
@@ -339,7 +378,12 @@ class CsvSource:
             or any(types.is_date(column.type) and has_year_zero(column) for column in batch.columns)
             or (has_quotes and any(holds_any(column, (dialect.quote, b"\n", b"\r")) for column in batch.columns))
         )
-        return None if is_doubtful else batch
+        if is_doubtful:
+            return None
+        try:
+            return self._trimmed(batch, text) if dialect.trim else batch
+        except pa.ArrowInvalid:
+            return None
 
     def _directly_read(
         self, text: bytes, columns: Sequence[int], direct: Mapping[int, pa.DataType]
@@ -403,7 +447,7 @@ class CsvSource:
         dialect = self._dialect
         if dialect.escape != dialect.quote and dialect.escape in text:
             return False
-        return dialect.quote not in text or self._plain_quoting.fullmatch(text) is not None
+        return not dialect.holds_quotes(text) or self._plain_quoting.fullmatch(text) is not None
 
     # -- one block
 
@@ -413,12 +457,12 @@ class CsvSource:
         is_plain = is_plain and not may_be_stray(text, self._dialect.quote, self.line_end, len(self.schema))
         if is_plain and not text.startswith(codecs.BOM_UTF8) and self._raw_column is None and len(text) <= self._limit:
             try:
-                batch = self._read_with_arrow(text, columns)
+                batch = self._read_with_arrow(self._without_blank_lines(text), columns)
             except pa.ArrowInvalid:
                 pass  # the slow reader says where and what, or finds that COPY would take it
             else:
-                has_quotes = self._dialect.quote in text
-                self._line += line_ends(text) if has_quotes else batch.num_rows
+                one_each = not self._dialect.skip_blank and not self._dialect.holds_quotes(text)
+                self._line += batch.num_rows if one_each else line_ends(text)
                 if self._line - first_line == batch.num_rows:
                     return Batch(batch, self.name, partial(int.__add__, first_line))
                 return Batch(batch, self.name, partial(self._line_of_record, text, first_line))
@@ -430,7 +474,42 @@ class CsvSource:
                 return first_line + line_ends(text, 0, record.start)
         raise IndexError(row)
 
+    def _without_blank_lines(self, text: bytes) -> bytes:
+        """The text for Arrow, which does not pass over lines of spaces.
+
+        Raises:
+            pa.ArrowInvalid: they may stand in quotes.
+        """
+        if not self._dialect.skip_blank or not may_have_blank_lines(text):
+            return text
+        if self._dialect.holds_quotes(text):
+            raise pa.ArrowInvalid("blank lines, or quotes around them")
+        at_line_start = rb"(?:\A|(?<=" + (self.line_end or LineEnd.LF).last_byte + b"))(?:"
+        return re.sub(at_line_start + blank_lines(self._dialect, self.line_end).pattern + b")", b"", text)
+
+    def _trimmed(self, batch: pa.RecordBatch, text: bytes) -> pa.RecordBatch:
+        """The batch that Arrow has made of the text, its fields without white space around them.
+
+        Raises:
+            pa.ArrowInvalid: what is left spells NULL, and it is not known whether it had quotes.
+        """
+        nulls = pa.array([null.decode() for null in self._dialect.nulls], pa.string())
+        arrays = []
+        for array in batch.columns:
+            trimmed = pc.ascii_trim_whitespace(array)
+            spells_null = pc.and_not(pc.is_in(trimmed, value_set=nulls), pc.is_in(array, value_set=nulls))
+            if pc.any(spells_null).as_py():
+                if self._dialect.holds_quotes(text):
+                    raise pa.ArrowInvalid("NULL, or its spelling in quotes")
+                trimmed = pc.if_else(spells_null, pa.scalar(None, pa.string()), trimmed)
+            arrays.append(trimmed)
+        return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
     def _read_with_arrow(self, text: bytes, columns: Sequence[int]) -> pa.RecordBatch:
+        batch = self._all_records(text, columns)
+        return self._trimmed(batch, text) if self._dialect.trim else batch
+
+    def _all_records(self, text: bytes, columns: Sequence[int]) -> pa.RecordBatch:
         # To COPY an empty line is a record of one empty field: a row of a one-column file, an error in any other.
         # Arrow would make a row of NULLs of it, or pass over it, as told.
         if len(self.schema) == 1:
@@ -463,7 +542,7 @@ class CsvSource:
             ),
             arrow_csv.ParseOptions(
                 delimiter=dialect.delimiter.decode(),
-                quote_char=dialect.quote.decode(),
+                quote_char=dialect.quote.decode() or False,
                 double_quote=dialect.escape == dialect.quote,
                 newlines_in_values=True,
                 ignore_empty_lines=ignore_empty_lines,
@@ -521,22 +600,44 @@ class CsvSource:
         if record.end - record.start > self._limit:
             raise self._too_large(line)
         self._check_line_ends(record, text, line)
-        if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
-            text = fields[self._raw_column] or b""
-            inner = next(records(text, self._dialect, LineEnd.LF))
+        if raw := self._raw_of(record, text):
+            text = raw
+            inner = next(records(text, self._inner, LineEnd.LF))
             if not inner.closed:
                 raise self._unterminated(line)
             stray = inner.stray or text[inner.end - 1 : inner.end] * (inner.end < len(text))
             self._check_line_ends(replace(inner, stray=stray), text, line)
-            self._check_width(inner.fields, line, self._own)
             fields = [None] * len(self.schema)
-            for position, field in zip(self._own, inner.fields, strict=True):
+            for position, field in zip(self._own, self._fitted(inner.fields, line, self._own), strict=True):
                 fields[position] = field
-        self._check_width(fields, line, range(len(self.schema)))
+        fields = self._fitted(fields, line, range(len(self.schema)))
         if self._malformed is not None and undecodable(text, self._encoding) is not None:
             for column in self._wanted:
                 self._text_array([fields[column]], column, [line])
             self._check_characters(text, fields, line)
+        return fields
+
+    def _raw_of(self, record: Record, text: bytes) -> bytes | None:
+        """Of a record of a reject file, the text of one that could not be told into fields. Where no quotes hold it
+        together, it is all that is behind the other columns."""
+        if self._raw_column is None:
+            return None
+        if not self._dialect.quote:
+            return self._dialect.delimiter.join(
+                field_texts(without_line_end(text, self.line_end), self._exact)[self._raw_column :]
+            )
+        if len(record.fields) != len(self.schema):
+            return None
+        exact = next(records(text, self._exact)) if self._dialect.trim else record
+        return exact.fields[self._raw_column]
+
+    def _fitted(self, fields: list[bytes | None], line: int, columns: Sequence[int]) -> list[bytes | None]:
+        """A field for each column, as far as the dialect lets records have too few or too many."""
+        if len(fields) < len(columns) and self._fills:
+            return [*fields, *[None] * (len(columns) - len(fields))]
+        if len(fields) > len(columns) and self._cuts:
+            return fields[: len(columns)]
+        self._check_width(fields, line, columns)
         return fields
 
     def _hand_over(self, error: BadRow, record: Record, text: bytes, before: int) -> None:
@@ -544,7 +645,7 @@ class CsvSource:
         if self._malformed is None:
             raise error
         splits = len(record.fields) == len(self.schema) and not record.stray
-        if splits and self._raw_column is not None and (raw := record.fields[self._raw_column]):
+        if raw := self._raw_of(record, text):
             self._malformed(error, self._rows + before, raw, splits=False)
             return
         text = without_line_end(text, self.line_end)
@@ -553,11 +654,18 @@ class CsvSource:
     def _own_text(self, text: bytes) -> bytes:
         """A record without the columns that a reject file adds."""
         if len(self._own) == len(self.schema):
-            return text
-        fields = field_texts(text, self._dialect)
-        if self._raw_column is not None and len(fields) == len(self.schema) and fields[self._raw_column]:
-            return next(records(fields[self._raw_column], self._dialect)).fields[0] or b""
-        return self._dialect.delimiter.join(fields[position] for position in self._own)
+            return text if not (self._fills or self._cuts) else self._of_width(text, self._own)
+        if self._raw_column is not None and (raw := self._raw_of(next(records(text, self._exact)), text)):
+            return self._of_width(raw, range(len(self._own)))
+        return self._of_width(text, self._own)
+
+    def _of_width(self, text: bytes, columns: Sequence[int]) -> bytes:
+        """The fields of a record at these positions, as they are written; NULL for those that it lacks."""
+        fields = field_texts(text, self._exact)
+        missing = max(columns) + 1 - len(fields)
+        if missing > 0:
+            fields += [self._null] * missing
+        return self._dialect.delimiter.join(fields[position] for position in columns)
 
     def _pass_over_line(self, error: BadRow, before: int = 0) -> None:
         """Hand over the first line of a record that does not end, and go on behind it."""
@@ -636,13 +744,13 @@ class CsvSource:
                 code=BAD_COPY_FILE_FORMAT,
                 location=location,
                 column=missing,
-                value=_shown(fields),
+                value=self._shown(fields),
             )
         raise BadRow(
             f"extra data after the last column: the record has {len(fields)} fields, not {len(columns)}",
             code=BAD_COPY_FILE_FORMAT,
             location=location,
-            value=_shown(fields),
+            value=self._shown(fields),
             hint="A delimiter inside a field needs quotes around the field.",
         )
 
@@ -654,6 +762,9 @@ class CsvSource:
             hint="Look for a quote that is never closed. If it is really one record, raise the limit with"
             " --max-record-bytes.",
         )
+
+    def _shown(self, fields: list[bytes | None]) -> str:
+        return shown(self._dialect.delimiter.join(field or b"" for field in fields))
 
     def _unterminated(self, line: int) -> BadRow:
         return BadRow(
@@ -675,34 +786,40 @@ def _header_name(field: bytes | None) -> str:
     return shown(field or b"")
 
 
-def _shown(fields: list[bytes | None]) -> str:
-    return shown(b",".join(field or b"" for field in fields))
-
-
 def byte_dialect(dialect: CsvDialect) -> ByteDialect:
     """The dialect's characters as bytes.
 
     Raises:
         UsageError: they cannot be told apart, or are not one byte each.
     """
-    try:
-        codecs.lookup(dialect.encoding)
-    except LookupError as error:
-        raise UsageError(
-            f"{dialect.encoding} is not an encoding that Python knows", hint="Try utf-8, latin-1 or cp1252."
-        ) from error
+    codec_of(dialect.encoding)
     escape = dialect.quote if dialect.escape is None else dialect.escape
-    for option, character in (("delimiter", dialect.delimiter), ("quote", dialect.quote), ("escape", escape)):
+    characters = [("delimiter", dialect.delimiter), ("quote", dialect.quote), ("escape", escape)]
+    if not dialect.quote and escape:
+        raise UsageError("--escape means nothing without quotes", code="bad_dialect", hint="Leave it out.")
+    for option, character in characters if dialect.quote else characters[:1]:
         if len(character.encode()) != 1 or character in "\r\n":
             raise UsageError(f"--{option} takes one single-byte character, not {character!r}", code="bad_dialect")
     if dialect.delimiter == dialect.quote:
         raise UsageError("--delimiter must differ from --quote", code="bad_dialect")
+    if dialect.decimal not in {".", ","}:
+        raise UsageError(f"--decimal takes a point or a comma, not {dialect.decimal!r}", code="bad_dialect")
+    if dialect.force_not_null and len(dialect.nulls) > 1:
+        raise UsageError(
+            "--force-not-null keeps the text that is NULL elsewhere, and --null names several",
+            code="bad_dialect",
+            hint="Say --null once.",
+        )
     for null in dialect.nulls:
-        if any(character in null for character in (dialect.delimiter, dialect.quote, "\r", "\n")):
+        special = (dialect.delimiter, *dialect.quote, "\r", "\n")
+        if any(character in null for character in special):
             raise UsageError("--null must not contain the delimiter, the quote or a line end", code="bad_dialect")
     return ByteDialect(
         dialect.delimiter.encode(),
         dialect.quote.encode(),
         escape.encode(),
-        frozenset(null.encode() for null in dialect.nulls),
+        # Between white space that is left out there is no spelling that begins or ends with some.
+        frozenset(null for null in (n.encode() for n in dialect.nulls) if not dialect.trim or null == null.strip()),
+        dialect.trim,
+        dialect.skip_blank_lines,
     )

@@ -9,7 +9,7 @@ To COPY all records end as the first one does, and another line end outside quot
 mixed, where that cannot divide a field. Where lines end in LF, a CRLF cannot: its LF ends the record anyway. Where they
 end in CRLF, a LF may be one inside a field. If it is, not both of the records before and behind it have all their
 fields, unless there is one column only: so they are one bad record then. What can be no end of a line is part of its
-field, and its record is bad.
+field, and its record is bad. What COPY has no option for is done where the dialect says so.
 """
 
 from __future__ import annotations
@@ -25,12 +25,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ByteDialect:
-    """The characters that shape a record, as single bytes; `nulls` as they stand in UTF-8."""
+    """The characters that shape a record, as single bytes; `nulls` as they stand in UTF-8.
+
+    Attributes:
+        quote: no byte where no character is one; then `escape` is none either.
+        trim: white space at both ends of a field is no part of it.
+        skip_blank: lines of spaces and tabs, other than the delimiter, are no records.
+    """
 
     delimiter: bytes
     quote: bytes
     escape: bytes
     nulls: frozenset[bytes]
+    trim: bool = False
+    skip_blank: bool = False
+
+    def holds_quotes(self, text: bytes) -> bool:
+        """Whether there is a quote in it."""
+        return bool(self.quote) and self.quote in text
 
 
 class LineEnd(Enum):
@@ -101,15 +113,37 @@ def records(text: bytes, dialect: ByteDialect, line_end: LineEnd | None = None) 
     """The records of `text`, which starts at a record's start. Until somebody knows how lines end, any end is one."""
     special = b"".join(map(re.escape, (dialect.delimiter, dialect.quote, b"\r", b"\n")))
     plain, quoted = re.compile(b"[" + special + b"]"), _quoted_text(dialect)
+    blank = blank_lines(dialect, line_end) if dialect.skip_blank else None
     position = 0
     while position < len(text):
+        if blank is not None and (match := blank.match(text, position)) is not None:
+            position = match.end()
+            continue
         record = _record(text, position, dialect, plain, quoted, line_end)
         yield record
         position = record.end
 
 
+def blank_lines(dialect: ByteDialect, line_end: LineEnd | None) -> re.Pattern[bytes]:
+    """One or more whole lines with nothing on them but spaces and tabs. It is to match at the start of a line only."""
+    space = b"[" + b" \t".replace(dialect.delimiter, b"") + b"]*+"
+    end = {LineEnd.CR: b"\r", None: b"(?:\r\n|\r|\n)"}.get(line_end, b"\r?+\n")
+    line = b"(?:" + space + end + b")"
+    return re.compile(line + b"++(?:" + space + rb"\Z)?|" + space.removesuffix(b"*+") + rb"++\Z")
+
+
+def may_have_blank_lines(text: bytes) -> bool:
+    """Whether a line may begin with a space, a tab or its end, which few lines do."""
+    starts = (b"\n", b"\r", b" ", b"\t")
+    return text.startswith(starts) or any(
+        end + start in text for end in (b"\n", b"\r") for start in starts if end + start != b"\r\n"
+    )
+
+
 def _quoted_text(dialect: ByteDialect) -> re.Pattern[bytes]:
     """Up to the closing quote, in one match, so that a field of 100 MB costs no more than that. Nothing backtracks."""
+    if not dialect.quote:
+        return re.compile(b"")
     quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
     plain = b"[^" + quote + escape + b"]*+"
     if dialect.escape == dialect.quote:
@@ -137,7 +171,7 @@ def _record(
 
     def end_field() -> None:
         nonlocal saw_quote
-        value = b"".join(parts)
+        value = b"".join(parts).strip() if dialect.trim else b"".join(parts)
         fields.append(None if not saw_quote and value in dialect.nulls else value)
         parts.clear()
         saw_quote = False
@@ -184,7 +218,7 @@ def may_be_stray(text: bytes, quote: bytes, line_end: LineEnd | None, width: int
     """Whether a line end outside quotes, which all stand where RFC 4180 puts them, is none, or may divide a field."""
     if line_end is LineEnd.LF and text.count(b"\r") == text.count(b"\r\n"):
         return False
-    outside = quote.join(text.split(quote)[::2]) if quote in text else text
+    outside = quote.join(text.split(quote)[::2]) if quote and quote in text else text
     lone_cr = outside.count(b"\r") != outside.count(b"\r\n")
     if line_end is LineEnd.CR:
         return b"\n" in outside
@@ -206,6 +240,12 @@ class RecordEnds:
     def __init__(self, dialect: ByteDialect, line_end: LineEnd | None = None) -> None:
         self._dialect = dialect
         self._line_end = (line_end or LineEnd.LF).last_byte
+        # Where the character stands that an escape is before, until that has been passed.
+        self._escaped = -1
+        self.inside = False
+        self.seen = 0
+        if not dialect.quote:
+            return
         quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
         self._special = re.compile(b"[" + quote + escape + b"]")
         self._quoted_text = _quoted_text(dialect)
@@ -214,10 +254,6 @@ class RecordEnds:
         plain, plain_line = b"[^" + quote + b"]*+", b"[^" + quote + self._line_end + b"]*+"
         self._closed = re.compile(plain + b"(?:" + field + plain + b")*+")
         self._one_line = re.compile(plain_line + b"(?:" + field + plain_line + b")*+")
-        # Where the character stands that an escape is before, until that has been passed.
-        self._escaped = -1
-        self.inside = False
-        self.seen = 0
 
     def restart(self) -> None:
         """The text that follows begins with a record."""
@@ -228,7 +264,12 @@ class RecordEnds:
 
         After a 0 the next `text` is this one with more behind it, else what is behind the place.
         """
-        place = self._last_by_quotes(text) if self._dialect.escape == self._dialect.quote else self._last_by_state(text)
+        if not self._dialect.quote:
+            place = self._behind_line_end(text, self.seen, len(text))
+        elif self._dialect.escape == self._dialect.quote:
+            place = self._last_by_quotes(text)
+        else:
+            place = self._last_by_state(text)
         if place:
             self.restart()
         else:

@@ -51,7 +51,7 @@ class Divisible:
 
     Attributes:
         head: of a CSV, the bytes before the first record, which every piece is read behind.
-        quote: of a CSV that may be cut, its quote.
+        quote: of a CSV that may be cut, its quote; no byte where it has none.
         line_end: what its lines end in.
         groups: of a Parquet file, the rows of each row group.
         end: where its last piece ends.
@@ -116,8 +116,9 @@ def divisible(file: SourceFile, source: Source, dialect: CsvDialect) -> Divisibl
         groups = source.row_groups()
         return Divisible(file, dialect, sum(groups), groups=groups) if sum(groups) else Divisible(file, dialect, end)
     if isinstance(source, CsvSource) and dialect.header and (start := source.divisible_from()) is not None:
-        quote = dialect.quote.encode()
-        return Divisible(file, dialect, max(end, start), head=start, quote=quote, line_end=source.line_end)
+        end = max(source.divisible_to(file), start)
+        own, quote = replace(dialect, skip_footer=0), dialect.quote.encode()
+        return Divisible(file, own, end, head=start, quote=quote, line_end=source.line_end)
     return Divisible(file, dialect, end)
 
 
@@ -175,7 +176,7 @@ def _csv_cuts(
                     if counted >= rows and _may_cut(block, place, last, line_end):
                         yield first, offset + place, counted
                         first, counted = offset + place, 0
-            inside ^= bool(block.count(quote) % 2)
+            inside ^= bool(quote and block.count(quote) % 2)
             offset += len(block)
             last = block[-1:]
     if first < end:
@@ -192,7 +193,7 @@ def _may_cut(block: bytes, place: int, last: bytes, line_end: LineEnd | None) ->
 def _record_ends(block: bytes, quote: bytes, inside: bool) -> Iterator[int]:
     """The places behind line feeds outside quotes."""
     place = 0
-    for text in block.split(quote):
+    for text in block.split(quote) if quote else [block]:
         if not inside:
             found = text.find(b"\n")
             while found >= 0:
@@ -203,7 +204,7 @@ def _record_ends(block: bytes, quote: bytes, inside: bool) -> Iterator[int]:
 
 
 def _count_ends(block: bytes, quote: bytes, inside: bool) -> int:
-    if quote not in block:
+    if not quote or quote not in block:
         return 0 if inside else block.count(b"\n")
     return sum(text.count(b"\n") for text in block.split(quote)[inside::2])
 
