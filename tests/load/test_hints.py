@@ -93,6 +93,8 @@ CASES = [
     Case(r"Another format is named by (--format)", "id,name\n1,a\n", follow="--format csv", name="f.arrow"),
     Case(r"raise the limit with (--max-record-bytes)\.", f'{{"id": 1, "name": "{600_000 * "x"}"}}\n', "-t t --max-record-bytes 1000", "--max-record-bytes 1000000", "--max-record-bytes 1000", name="f.jsonl"),
     Case(r"raise the limit with (--max-record-bytes)\.", f'id,name\n1,"{600_000 * "x"}"\n', "-t t --max-record-bytes 1000", "--max-record-bytes 1000000", "--max-record-bytes 1000"),
+    Case(r"Say (--null) once\.", "id,name\n1,\n", "-t t --force-not-null name --null a --null b", "--null a", "--null a --null b"),
+    Case(r"if the file is CSV, say (--format csv)\.", "id;name\n1;a\n", "-t t --delimiter ';'", name="f.parquet"),
     # bad rows
     Case(r"(--on-error reject) loads the other rows, and puts bad ones aside", "id\nx\n2\n", code=4),
     Case(r"(--on-error reject) loads the other rows", "id,name\n1\n2,b\n", code=4),
