@@ -65,7 +65,7 @@ def test_lines_for_people(invoke: Invoke) -> None:
     assert (done.code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ok    connection: postgresql://")
-    assert "ok    migrations: ledger is at ledger_0002" in lines
+    assert "ok    migrations: ledger is at ledger_0003" in lines
     warned = lines.index("warn  settings: fsync is off: a crash of the machine can destroy the database")
     assert lines[warned + 1] == "      → Set fsync = on."
 

@@ -364,12 +364,24 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One source of a load, read to its end. `bytes` is its size on disk; `sha256` of the bytes as they lie there."""
+    """One source of a load.
+
+    Attributes:
+        bytes: its size on disk.
+        rows: that were read of it.
+        sha256: of its content: the bytes, uncompressed.
+        content_bytes: how many these are.
+        status: `loaded`, or `already_loaded` and left out.
+        load_id: the load that put its rows in.
+    """
 
     path: str
     bytes: int
     rows: int
     sha256: str
+    content_bytes: int = 0
+    status: Status = Status.LOADED
+    load_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +453,7 @@ class Earlier:
 
     Attributes:
         finished_at: in ISO 8601, by the server's clock.
+        pending: it rejected rows, and its reject file was never loaded.
     """
 
     load_id: str
@@ -448,6 +461,8 @@ class Earlier:
     user: str
     host: str | None
     rejected: int = 0
+    reject_file: str | None = None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +471,8 @@ class LoadResult:
 
     Attributes:
         reject_reasons: the most frequent first.
-        earlier: of an already loaded one, the load that did it.
+        earlier: of an already loaded one, the load that did it; of several the last.
+        pending_rejects: rows that loads of files which are left out have rejected, and that were never put right.
         attempts: how often the load was begun.
         retried: what ended each attempt but the last.
         chunks: parts that committed on their own; the counters are about them if not all of the load is in.
@@ -488,8 +504,14 @@ class LoadResult:
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     earlier: Earlier | None = None
+    pending_rejects: int = 0
     attempts: int = 1
     retried: tuple[ErrorInfo, ...] = ()
     chunks: int = 0
     error: ErrorInfo | None = None
     errors: tuple[ErrorInfo, ...] = ()
+
+    @property
+    def lacks_rows(self) -> bool:
+        """Whether rows of its sources are not in, since they were rejected, now or by an earlier load."""
+        return self.status is Status.LOADED_WITH_REJECTS or self.pending_rejects > 0

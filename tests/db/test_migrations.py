@@ -396,7 +396,7 @@ def test_plain_alembic_works_in_a_checkout(empty: Engine, empty_url: str) -> Non
 
 def test_up_then_nothing_to_do(empty_url: str, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "up", "ledger", "--url", empty_url)
-    assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\n")
+    assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\napplied ledger_0003\n")
     assert run.stderr.endswith(": ledger up to date\n")
     assert run.stderr.count("\n") == 1
     run = harborctl("migrate", "up", "--url", empty_url, "--quiet")
@@ -414,7 +414,7 @@ def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
     assert document == {
         "applied": ALL,
         "branches": [
-            {"branch": "ledger", "revision": "ledger_0002", "pending": []},
+            {"branch": "ledger", "revision": "ledger_0003", "pending": []},
             {"branch": "harbor", "revision": "harbor_0001", "pending": []},
         ],
     }
@@ -423,12 +423,12 @@ def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
 def test_current(empty: Engine, empty_url: str, harborctl: Harborctl) -> None:
     migrations.upgrade(empty, "ledger")
     run = harborctl("migrate", "current", "--url", empty_url)
-    assert (run.code, run.stdout) == (0, "ledger  ledger_0002  up to date\nharbor  none  pending: harbor_0001\n")
+    assert (run.code, run.stdout) == (0, "ledger  ledger_0003  up to date\nharbor  none  pending: harbor_0001\n")
     assert run.stderr.startswith("postgresql://")
     run = harborctl("migrate", "current", "--url", empty_url, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["branches"] == [
-        {"branch": "ledger", "revision": "ledger_0002", "pending": []},
+        {"branch": "ledger", "revision": "ledger_0003", "pending": []},
         {"branch": "harbor", "revision": None, "pending": ["harbor_0001"]},
     ]
 
@@ -440,6 +440,7 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
     assert run.stdout == (
         "ledger_0001  Loads, their files and their chunks\n"
         "ledger_0002  Bad rows of loads that commit in parts, until their reject file is written\n"
+        "ledger_0003  What tells of each file whether its rows are still in the table\n"
         "harbor_0001  Products, their variants, and reservations of stock\n"
     )
     run = harborctl("migrate", "history", *nowhere, "--json")
@@ -460,7 +461,7 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
 def test_down_does_not_drop_unasked(engine: Engine, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "down", "ledger")
     assert (run.code, run.stdout) == (2, "")
-    assert run.stderr.startswith("error: undoing ledger_0002, ledger_0001 in postgresql://")
+    assert run.stderr.startswith("error: undoing ledger_0003, ledger_0002, ledger_0001 in postgresql://")
     assert run.stderr.endswith(
         " drops tables and all their rows, and nobody is there to ask\nhint: Say --yes to do it.\n"
     )
@@ -480,7 +481,7 @@ def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
 
 
 def test_down_to(engine: Engine, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "down", "--to", "ledger_0002")
+    run = harborctl("migrate", "down", "--to", "ledger_0003")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
     run = harborctl("migrate", "down", "harbor", "--to", "ledger_0001", "--yes")
@@ -509,9 +510,9 @@ def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str,
         os.close(keyboard)
         os.close(terminal)
     assert run.returncode == code
-    assert run.stderr.startswith("Undoing ledger_0002, ledger_0001 in postgresql://")
+    assert run.stderr.startswith("Undoing ledger_0003, ledger_0002, ledger_0001 in postgresql://")
     assert "drops tables and all their rows. Go on? [y/N] " in run.stderr
-    assert run.stdout == ("undone ledger_0002\nundone ledger_0001\n" if left else "")
+    assert run.stdout == ("undone ledger_0003\nundone ledger_0002\nundone ledger_0001\n" if left else "")
     assert ("error: nothing was dropped" in run.stderr) == (not left)
     assert migrations.pending(engine) == left
 

@@ -139,6 +139,7 @@ ELSEWHERE = (
     "--statement-timeout raises it",
     "or load with --no-ledger",
     "with --again",
+    "say --again.",  # test_once
     "--again loads all of it",
     "Use --mode upsert, or a user with BYPASSRLS",
     "load it with --mode upsert first",

@@ -56,6 +56,9 @@ def test_append_fills_named_columns_and_leaves_the_others_to_the_database(
             "bytes": file.stat().st_size,
             "rows": 4,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "content_bytes": file.stat().st_size,
+            "status": "loaded",
+            "load_id": summary["load_id"],
         }
     ]
     assert summary["error"] is None

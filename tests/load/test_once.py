@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import sqlalchemy
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
+from harborctl.db.migrations import downgrade, upgrade
 from harborctl.load import retry
 from harborctl.load.backend import PATIENCE, Backend, end_backend
 from harborctl.load.run import LoadFailed, run_load
@@ -129,11 +131,18 @@ def test_a_table_made_anew_is_loaded_anew(table: Connection, load: Load, tmp_pat
     assert load(feed(tmp_path), "-t", "free")["inserted"] == 3
 
 
-def test_after_another_load_an_old_file_overwrites_again(table: Connection, load: Load, tmp_path: Path) -> None:
-    a, b = feed(tmp_path), feed(tmp_path, name="b.csv", value="b")
-    for path, status in ((a, "loaded"), (b, "loaded"), (b, "already_loaded"), (a, "loaded"), (a, "already_loaded")):
-        assert load(path, "-t", "t", "--mode", "upsert")["status"] == status
-    assert table.execute("SELECT DISTINCT v FROM t").fetchall() == [("a",)]
+@pytest.mark.parametrize("mode", ["ignore", "upsert", "sync", "replace"])
+def test_modes_that_may_do_it_again_do(table: Connection, load: Load, tmp_path: Path, mode: str) -> None:
+    path = feed(tmp_path)
+    load(path, "-t", "t", "--mode", mode)
+    again = load(path, "-t", "t", "--mode", mode)
+    assert (again["status"], again["rows_read"]) == ("loaded", 3)
+    assert again["inserted"] == (3 if mode == "replace" else 0)
+    table.execute("TRUNCATE t")
+    assert load(path, "-t", "t", "--mode", mode)["inserted"] == 3
+    table.execute("UPDATE t SET v = 'by hand' WHERE id = 1")
+    load(path, "-t", "t", "--mode", mode)
+    assert count(table, "t WHERE v = 'by hand'") == (mode == "ignore")
 
 
 def test_standard_input_is_recognised_when_it_has_been_read(
@@ -206,7 +215,7 @@ def test_whoever_waited_for_the_same_load_has_nothing_to_do(
         both = [pool.submit(run, database_url, path, "t", Mode.UPSERT) for _ in range(2)]
         wait_for(table, "SELECT count(*) / 2 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
         holder.rollback()
-        assert sorted(one.result().status for one in both) == ["already_loaded", "loaded"]
+        assert sorted((one.result().inserted, one.result().unchanged) for one in both) == [(0, 3), (3, 0)]
 
 
 # -- what passes
@@ -391,3 +400,185 @@ def test_merge_options_count_in_the_fingerprint(table: Connection, engine: sqlal
         options = LoadOptions((path,), table="t", mode=Mode.UPSERT, merge=MergeOptions(keep=keep))
         assert run_load(database, options, Silent()).status == "loaded"
     assert RunOptions().lock == Lock.WAIT
+
+
+# -- appends: file by file, and only what can be vouched for
+
+
+def statuses_of(summary: dict[str, Any]) -> list[Any]:
+    return [file["status"] for file in summary["files"]]
+
+
+def test_files_that_are_in_are_left_out(table: Connection, load: Load, invoke: Invoke, tmp_path: Path) -> None:
+    files = [feed(tmp_path, 2, f"{name}.csv", name) for name in "bc"]
+    first = load(*files, "-t", "free")
+    assert {file["load_id"] for file in first["files"]} == {first["load_id"]}
+    files.insert(0, feed(tmp_path, 3, "a.csv", "new"))
+    told = load(*files, "-t", "free", "--dry-run")
+    assert (told["status"], told["rows_read"], statuses_of(told)[1:]) == ("dry_run", 3, ["already_loaded"] * 2)
+    second = load(*files, "-t", "free")
+    assert (second["status"], second["rows_read"]) == ("loaded", 3)
+    assert [file["load_id"] for file in second["files"]] == [second["load_id"], first["load_id"], first["load_id"]]
+    assert load(*files[::-1], "-t", "free")["status"] == "already_loaded"
+    assert count(table) == 7
+    feed(tmp_path, 4, "d.csv", "d")
+    said = invoke("load", tmp_path / "*.csv", "-t", "free").stdout
+    assert said.startswith(f"public.free ← {tmp_path}/d.csv\n")
+    assert f"already loaded: {tmp_path}/b.csv, by load {first['load_id']}\n" in said
+
+
+@pytest.mark.parametrize("how", ["gzip", "format", "name", "stdin"])
+def test_the_same_content_however_it_comes(
+    table: Connection, load: Load, harborctl: Harborctl, tmp_path: Path, how: str
+) -> None:
+    path = feed(tmp_path)
+    load(path, "-t", "free")
+    if how == "gzip":
+        packed = tmp_path / "u.csv.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        assert load(packed, "-t", "free", "--dry-run")["status"] == "already_loaded"
+        assert load(packed, "-t", "free")["status"] == "already_loaded"
+        other = feed(tmp_path, 2, "v.csv", "other")
+        assert statuses_of(load(other, packed, "-t", "free")) == ["loaded", "already_loaded"]
+        assert count(table) == 5
+        return
+    if how == "stdin":
+        run = harborctl("load", "-", "-t", "free", "--json", stdin=path.read_text())
+        assert json.loads(run.stdout)["status"] == "already_loaded"
+    elif how == "format":
+        assert load(path, "-t", "free", "--format", "csv")["status"] == "already_loaded"
+    else:
+        assert load(path.rename(tmp_path / "x.csv"), "-t", "free")["status"] == "already_loaded"
+    assert count(table) == 3
+
+
+def test_what_is_not_in_any_more_goes_in(table: Connection, load: Load, tmp_path: Path) -> None:
+    a, b = feed(tmp_path), feed(tmp_path, 2, "b.csv", "b")
+    load(a, "-t", "free")
+    load(b, "-t", "free", "--mode", "replace")
+    assert load(a, "-t", "free")["inserted"] == 3
+    assert load(b, "-t", "free")["status"] == "already_loaded"  # by the replace
+    table.execute("TRUNCATE free")
+    assert load(a, "-t", "free")["inserted"] == 3
+    assert load(b, "-t", "free")["inserted"] == 2  # the load of a has found the table empty
+    table.execute("DELETE FROM free")
+    assert load(a, b, "-t", "free")["inserted"] == 5
+    load(feed(tmp_path, 5, "c.csv"), "-t", "t")
+    load(feed(tmp_path, 4, "d.csv"), "-t", "t", "--mode", "sync", "--max-delete", "50%")
+    table.execute("DELETE FROM t WHERE id < 4")
+    table.execute("INSERT INTO t VALUES (99, 'other')")
+    assert load(feed(tmp_path, 5, "c.csv"), "-t", "t")["inserted"] == 5
+
+
+@pytest.mark.parametrize("change", ["TRUNCATE {0}; INSERT INTO {0} VALUES (7, 'x')", "VACUUM FULL {0}"])
+@pytest.mark.parametrize("kind", ["plain", "partitioned", "view"])
+def test_what_nobody_can_know_fails(
+    table: Connection, invoke: Invoke, load: Load, tmp_path: Path, change: str, kind: str
+) -> None:
+    table.execute(
+        "CREATE TABLE parts (id integer, v text) PARTITION BY RANGE (id);"
+        "CREATE TABLE part1 PARTITION OF parts DEFAULT; CREATE VIEW seen AS SELECT * FROM free"
+    )
+    target, beneath = {"plain": ("free",) * 2, "partitioned": ("parts", "part1"), "view": ("seen", "free")}[kind]
+    done = load(feed(tmp_path), "-t", target)
+    for statement in change.format(beneath).split("; "):
+        table.execute(statement)
+    for settings in ((), ("--dry-run",)):
+        failed = invoke("load", "t.csv", "-t", target, "--json", *settings)
+        error = json.loads(failed.stdout)["error"]
+        assert (failed.code, error["code"]) == (1, "rewritten")
+        assert done["load_id"] in error["message"]
+        assert "--again" in error["hint"]
+    assert load("t.csv", "-t", target, "--again")["inserted"] == 3
+    assert load("t.csv", "-t", target)["status"] == "already_loaded"
+
+
+def test_a_new_partition_is_no_new_storage(table: Connection, load: Load, tmp_path: Path) -> None:
+    table.execute("CREATE TABLE parts (id integer, v text) PARTITION BY RANGE (id)")
+    table.execute("CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (0) TO (9)")
+    load(feed(tmp_path), "-t", "parts")
+    table.execute("CREATE TABLE part2 PARTITION OF parts FOR VALUES FROM (9) TO (99)")
+    assert load(feed(tmp_path), "-t", "parts")["status"] == "already_loaded"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(("--null", "a"), "--null"), (("--map", "v=w", "--skip-columns", "id"), "--map, --skip-columns")],
+)
+def test_the_same_content_with_another_meaning(
+    table: Connection, invoke: Invoke, load: Load, tmp_path: Path, change: tuple[str, ...], named: str
+) -> None:
+    table.execute("ALTER TABLE free ADD w text")
+    done = load(feed(tmp_path), "-t", "free")
+    failed = invoke("load", "t.csv", "-t", "free", *change, "--json")
+    error = json.loads(failed.stdout)["error"]
+    assert (failed.code, error["code"]) == (1, "same_content")
+    assert all(part in error["message"] for part in (done["load_id"], "t.csv", named))
+    assert load("t.csv", "-t", "free", *change, "--again")["inserted"] == 3
+
+
+def test_constants_make_other_rows(table: Connection, load: Load, tmp_path: Path) -> None:
+    table.execute("ALTER TABLE free ADD w text")
+    path = feed(tmp_path)
+    for value in "ab":
+        assert load(path, "-t", "free", "--set", f"w={value}")["inserted"] == 3
+    assert load(path, "-t", "free", "--set", "w=a")["status"] == "already_loaded"
+    assert count(table) == 6
+
+
+def test_equal_files_of_one_load_all_go_in(table: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    files = [feed(tmp_path, name=name) for name in ("a.csv", "b.csv")]
+    first = invoke("load", *files, "-t", "free")
+    assert (first.code, count(table)) == (0, 6)
+    assert f"note: {files[1]} has the same content as {files[0]}" in first.stderr
+    assert json.loads(invoke("load", *files, "-t", "free", "--json").stdout)["status"] == "already_loaded"
+
+
+def test_rejects_that_were_never_put_right(table: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,v\n1,a\nx,b\n")
+    assert invoke("load", "t.csv", "-t", "t", "--on-error", "reject").code == 4
+    again = invoke("load", "t.csv", "-t", "t", "--on-error", "reject")
+    assert (again.code, "t.rejects.csv" in again.stderr, "never put right" in again.stderr) == (4, True, True)
+    assert invoke("load", "t.csv", "-t", "t", "--dry-run", "--json").code == 4
+    mended = tmp_path / "t.rejects.csv"
+    mended.write_text(mended.read_text().replace("\nx,", "\n2,"))
+    assert invoke("load", mended, "-t", "t").code == 0  # by its whole path, and before by its name
+    assert invoke("load", "t.csv", "-t", "t", "--on-error", "reject").code == 0
+    assert count(table, "t") == 2
+
+
+def test_appends_of_one_file_into_a_table_with_a_key(table: Connection, database_url: str, tmp_path: Path) -> None:
+    path = feed(tmp_path, 20_000)
+    results = together(*[lambda: run(database_url, path, "t")] * 3)
+    assert sorted(result.status for result in results) == ["already_loaded", "already_loaded", "loaded"]
+    assert count(table, "t") == 20_000
+    with pytest.raises(LoadFailed) as failed:  # a duplicate key that is none of the same file's
+        run(database_url, feed(tmp_path, 1, "again.csv", "b"), "t")
+    assert failed.value.error.code == "23505"
+
+
+def test_loads_of_an_older_version_are_known_as_a_whole(
+    table: Connection, engine: sqlalchemy.Engine, load: Load, invoke: Invoke, tmp_path: Path
+) -> None:
+    downgrade(engine, "ledger_0001")
+    files = [feed(tmp_path), feed(tmp_path, 2, "b.csv", "b")]
+    assert load(*files, "-t", "free")["inserted"] == 5
+    assert load(*files, "-t", "free")["status"] == "already_loaded"
+    assert load(files[0], "-t", "t", "--mode", "upsert")["inserted"] == 3
+    upgrade(engine, "ledger")
+    engine.dispose()
+    assert load(*files, "-t", "free")["status"] == "already_loaded"
+    table.execute("TRUNCATE free")
+    assert load(*files, "-t", "free")["inserted"] == 5
+    assert count(table) == 5
+
+
+def test_a_restored_ledger_vouches_for_nothing(table: Connection, invoke: Invoke, load: Load, tmp_path: Path) -> None:
+    load(feed(tmp_path), "-t", "free")
+    # As after a dump and its restoration: the rows are the same, and the tables have other oids.
+    table.execute("UPDATE harborctl.loads SET ledger_oid = 1; CREATE TABLE new AS TABLE free; DROP TABLE free")
+    table.execute("ALTER TABLE new RENAME TO free")
+    failed = invoke("load", "t.csv", "-t", "free", "--json")
+    assert json.loads(failed.stdout)["error"]["code"] == "rewritten"
+    table.execute("TRUNCATE free")
+    assert load("t.csv", "-t", "free")["inserted"] == 3

@@ -47,6 +47,9 @@ BAD_ROWS = "Bad rows"
 RUNS = "Runs that are repeated, and runs at the same time"
 CSV = "CSV dialect: the defaults are COPY's, with a header"
 
+# Files that a summary for people names as already loaded: a folder may hold a year of them.
+LEFT_OUT_SHOWN = 5
+
 EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -206,7 +209,7 @@ def load_options(
         typer.Option("--update-only", help="upsert: leave rows alone whose key is new.", rich_help_panel=ROWS),
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Load even if this very load is already in.", rich_help_panel=RUNS)
+        bool, typer.Option("--again", help="Append also files that the ledger says are in.", rich_help_panel=RUNS)
     ] = False,
     lock: Annotated[
         Lock,
@@ -571,7 +574,7 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None
         print_changes(invocation, result.changes)
     for note in result.notes:
         invocation.note(f"note: {note}")
-    if result.status is Status.LOADED_WITH_REJECTS:
+    if result.lacks_rows:
         outcome.code = ExitCode.REJECTS
 
 
@@ -596,7 +599,8 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
         )
         invocation.write(said(text) + "\n")
         return
-    sources = ", ".join(file.path for file in result.files)
+    left_out = [file for file in result.files if file.status is Status.ALREADY_LOADED]
+    sources = ", ".join(file.path for file in result.files if file not in left_out)
     table = Table()
     table.add_column(result.mode.value + (", rolled back" if result.status is Status.DRY_RUN else ""))
     table.add_column("rows", justify="right")
@@ -609,7 +613,10 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
         invocation.out.print(table)
     speed = f"{result.seconds:.1f} s, {result.rows_per_second:,} rows/s by {result.writer}"
     head, foot = said(f"{result.table} ← {sources}"), said(f"{speed}, into {result.database}")
-    invocation.write(f"{head}\n{rendered.get()}{foot}\n")
+    known = [said(f"already loaded: {file.path}, by load {file.load_id}") for file in left_out[:LEFT_OUT_SHOWN]]
+    if len(left_out) > LEFT_OUT_SHOWN:
+        known.append(f"already loaded: {len(left_out) - LEFT_OUT_SHOWN:,} more, see --json")
+    invocation.write(f"{head}\n{rendered.get()}" + "".join(f"{line}\n" for line in (*known, foot)))
 
 
 def print_reasons(invocation: Invocation, result: LoadResult) -> None:

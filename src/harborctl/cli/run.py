@@ -231,7 +231,7 @@ def _run_load(invocation: Invocation, course: _Course, database: Database, load:
     course.loads.append({"name": load.name, **asdict(result)})
     for note in result.notes:
         invocation.note(f"note: {load.name}: {note}")
-    if result.status is Status.LOADED_WITH_REJECTS:
+    if result.lacks_rows:
         course.outcome.code = ExitCode.REJECTS
 
 

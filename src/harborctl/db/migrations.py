@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # Every revision of each branch, oldest first, the last one its head. A test holds this against the scripts.
-REVISIONS = {"ledger": ("ledger_0001", "ledger_0002"), "harbor": ("harbor_0001",)}
+REVISIONS = {"ledger": ("ledger_0001", "ledger_0002", "ledger_0003"), "harbor": ("harbor_0001",)}
 
 # Alembic's own table, in the ledger's schema.
 _VERSION = "alembic_version"

@@ -94,7 +94,8 @@ def _switched(
     try:
         yield
     finally:
-        driver = connection.connection.driver_connection
+        # Of one that was lost there is no driver's connection to be had, and no path to be set.
+        driver = None if connection.invalidated else connection.connection.driver_connection
         # In a transaction that has failed nothing can be set any more: a rollback gives back what was before.
         if is_changed and driver is not None and driver.info.transaction_status == TransactionStatus.INTRANS:
             back(connection)

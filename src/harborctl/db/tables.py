@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 LEDGER_SCHEMA = "harborctl"
 HARBOR_SCHEMA = "harbor"
@@ -93,6 +93,16 @@ loads = Table(
     # The `error` object of the summary: code, message, file, line, column, value, hint.
     Column("error", JSONB(none_as_null=True)),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    # Where the rows are, by which a later append knows whether they still are: the target's oid, that of this table
+    # (another one after a dump was restored, whose oids say nothing), and the files of the target and its partitions
+    # when the load ended. `snapshot` is what the load saw before its first row, and whether the target was empty then;
+    # `xid` is the transaction in which it ended.
+    Column("target_oid", BigInteger),
+    Column("ledger_oid", BigInteger),
+    Column("storage", ARRAY(BigInteger)),
+    Column("snapshot", Text),
+    Column("began_empty", Boolean),
+    Column("xid", BigInteger),
     CheckConstraint(
         "status IN ('running', 'loaded', 'loaded_with_rejects', 'already_loaded', 'dry_run', 'locked', 'interrupted',"
         " 'failed')",
@@ -100,6 +110,7 @@ loads = Table(
     ),
     Index(None, "target_schema", "target_table", "started_at"),
     Index(None, "started_at"),
+    Index(None, "target_oid"),
 )
 
 # The sources of a load, in load order. What is known only at a file's end is NULL until then.
@@ -111,7 +122,15 @@ files = Table(
     Column("path", Text, nullable=False),
     Column("bytes", BigInteger),
     Column("rows", BigInteger),
+    # Of the content, uncompressed. Where `status` is NULL an older harborctl wrote the row: then of the bytes on disk.
     Column("sha256", Text),
+    Column("content_bytes", BigInteger),
+    # `loaded`, or `already_loaded`, and by which load.
+    Column("status", Text),
+    Column("loaded_by", Uuid(as_uuid=False)),
+    # What makes rows of the content: format, dialect, mapping, constants; what is as by default is left out.
+    Column("meaning", JSONB(none_as_null=True)),
+    CheckConstraint("status IN ('loaded', 'already_loaded')", name="status"),
     # A rerun is recognised by content; the size says beforehand whether hashing is worth it.
     Index(None, "sha256"),
     Index(None, "bytes"),

@@ -33,12 +33,13 @@ from harborctl.load.kept_rejects import KeptRejects, forget, kept
 from harborctl.load.lanes import Job, make_lanes
 from harborctl.load.locks import stay_idle, take_named, take_turn
 from harborctl.load.modes import check_target
-from harborctl.load.once import AlreadyLoaded, fingerprint, refuse_known, unfinished
+from harborctl.load.once import AlreadyLoaded, asks, await_ending, find_begun, find_known, fingerprint, meaning_of
 from harborctl.load.parts import check_parts, refuse_read_once
 from harborctl.load.run import Attempt
+from harborctl.load.standing import standing_of
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources import open_file, refuse_strange_options
-from harborctl.sources.files import check_unchanged, digest_of, find_files
+from harborctl.sources.files import check_unchanged, content_of, find_files
 from harborctl.sources.pieces import PieceDigests, divisible
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from harborctl.load.lanes import Lane
+    from harborctl.load.once import Begun
+    from harborctl.load.standing import Standing
     from harborctl.sources.pieces import Divisible, Piece
 
 # "hrbc" in ASCII: beside the targets' locks, those of loads in chunks, by fingerprint.
@@ -104,6 +107,10 @@ class ChunkedLoad(Attempt):
     _written: int = 0
     _read: list[str] = field(default_factory=list)
     _own_digests: dict[Piece, str] = field(default_factory=dict)
+    # Of each file, the digest of what is in it, where it is known before the load, and the size.
+    _contents: list[tuple[str, int]] = field(default_factory=list)
+    # Files of a load that goes on which another load has put in meanwhile.
+    _skip: set[int] = field(default_factory=set)
     _writers_key: int = 0
     # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
     _books: Connection = field(init=False)
@@ -163,9 +170,7 @@ class ChunkedLoad(Attempt):
         check_target(target, self.options.mode)
         if refers:
             self._go_on_by_one_connection(f"rows of {target.label} refer to others, which only it would see")
-        with books.begin():
-            self.make_plans(books, target)
-        mark = fingerprint(self.options, target, self.sources)
+        mark = fingerprint(self.options, target, ())
         self._writers_key = key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
         self.backend = backend_of(holder)
         stay_idle(holder)
@@ -176,23 +181,62 @@ class ChunkedLoad(Attempt):
         with books.begin():
             # What a killed run has left is over when this lock can be had.
             books.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
-            refuse_known(books, self.options, target, self.sources, self.found)
-            load_id = unfinished(books, self.options, target, mark)
-            done = committed(books, load_id) if load_id else []
-            digests = tuple("" if each.quote is not None else digest_of(each.file) for each in self.files)
+            if asks(self.options):
+                await_ending(books, target)
+            self.standing = standing_of(books, target)
+            begun = find_begun(books, self.options, self.standing, self.sources, self.load_id)
+            self._lay_out(books, self.standing, begun)
+            done = committed(books, begun.load_id)
+            self._contents = [
+                ("", each.file.size or 0) if each.quote is not None else content_of(each.file) for each in self.files
+            ]
+            digests = tuple(digest for digest, _ in self._contents)
             check_same(done, self.files, digests)
-            self.load_id, self.done = load_id or self.load_id, done
-            ledger.begin(books, self.options, self.load_id, target, self.started_at, mark)
+            self.load_id, self.done = begun.load_id, done
+            about = [each.file.name for each in self.files]
+            ledger.begin(
+                books, self.options, self.load_id, target, self.started_at, mark, chunked=(self.standing, about)
+            )
+        with books.begin():
+            self.make_plans(books, target)
         if self.done:
             logger.warning("going on with load %s: %s are in", self.load_id, self._what_is_in())
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
         options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
         return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
 
+    def _lay_out(self, books: Connection, standing: Standing, begun: Begun) -> None:
+        """Leave out what is in by other loads. The files of a load that goes on keep their numbers, by which the ledger
+        knows its chunks; files that have come since go behind them.
+
+        Raises:
+            AlreadyLoaded: all is in.
+        """
+        self.left_out, self._skip = {}, set()
+        if asks(self.options):
+            self.left_out = find_known(
+                books, self.options, standing, self.sources, self.found, begun.load_id, thorough=True
+            )
+        if len(self.left_out) == len(self.sources):
+            raise AlreadyLoaded
+        waiting = list(range(len(self.sources)))
+        order = []
+        for name in begun.files:
+            place = next((place for place in waiting if self.sources[place].name == name), None)
+            if place is None:
+                break
+            order.append(place)
+            waiting.remove(place)
+        order += [place for place in waiting if place not in self.left_out]
+        self._skip = {number for number, place in enumerate(order) if place in self.left_out}
+        self.sources[:] = [self.sources[place] for place in order]
+        self.found[:] = [self.found[place] for place in order]
+        self.files = tuple(self.files[place] for place in order)
+
     def _carry_out(self, job: Job) -> LoadResult:
         run = self.options.run
         self.start_progress()
-        pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs)
+        pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs, skip=self._skip)
         first = next(pieces, None)
         pieces = chain([first] if first else [], pieces)
         handed: SimpleQueue[Piece | None] = SimpleQueue()
@@ -413,8 +457,10 @@ class ChunkedLoad(Attempt):
                 self.sources[number].size or 0,
                 sum(chunk.rows for chunk in self.done if chunk.piece.file == number),
                 self._read[number],
+                self._contents[number][1],
             )
             for number, each in enumerate(self.files)
+            if number not in self._skip
         )
 
     def _finish(self, digests: list[str]) -> LoadResult:
@@ -432,7 +478,13 @@ class ChunkedLoad(Attempt):
             if rejected and not forget(books, self.load_id):
                 note = "its rejected rows stay in harborctl.rejects, too: this user may not delete there"
                 result = replace(result, notes=(*result.notes, note))
-            ledger.record(books, self.options, result, self.target, self.started_at)
+            read = [source for number, source in enumerate(self.sources) if number not in self._skip]
+            meanings = [meaning_of(self.options, source) for source in read]
+            ledger.record(
+                books, self.options, result, self.target, self.started_at, standing=self.standing, meanings=meanings
+            )
+            self.backend, self.committing = backend_of(books), result
+        self.committing = None
         return result
 
     def _what_is_in(self) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import cast, func, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from harborctl.db.tables import chunks
 from harborctl.errors import UsageError
+from harborctl.load.ledger import this_transaction
 from harborctl.load.merge import Account
 from harborctl.sources.files import Stretch, digest_of
 from harborctl.sources.pieces import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -86,14 +88,17 @@ def record_chunk(connection: Connection, load_id: str, number: int, chunk: Chunk
             first_row=first,
             last_row=first + chunk.rows - 1,
             rows=chunk.rows,
-            counters=place
-            | {
-                "path": chunk.path,
-                "sha256": chunk.sha256,
-                "is_whole": chunk.is_whole,
-                "rows": asdict(chunk.account),
-                "rejected": chunk.rejected,
-            },
+            counters=cast(
+                place
+                | {
+                    "path": chunk.path,
+                    "sha256": chunk.sha256,
+                    "is_whole": chunk.is_whole,
+                    "rows": asdict(chunk.account),
+                    "rejected": chunk.rejected,
+                },
+                JSONB,
+            ).op("||")(func.jsonb_build_object("xid", this_transaction())),
         )
     )
 
@@ -127,8 +132,11 @@ def _cut(divided: Divisible, piece: Piece) -> SourceFile:
     return replace(divided.file, stretch=Stretch(divided.head, piece.start, piece.end))
 
 
-def missing(done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | None, jobs: int) -> Iterator[Piece]:
-    """What is not in, in pieces of so many rows, or else of a size that suits so many connections.
+def missing(
+    done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | None, jobs: int, skip: Collection[int] = ()
+) -> Iterator[Piece]:
+    """What is not in, in pieces of so many rows, or else of a size that suits so many connections; of the files to
+    `skip` nothing.
 
     For a single one that is all of it: rows may refer to rows further down.
     """
@@ -136,6 +144,8 @@ def missing(done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | No
     size = max(min(total // (jobs * 4), LARGEST_PIECE), SMALLEST_PIECE) if jobs > 1 else total
     first_row = 1
     for number, divided in enumerate(files):
+        if number in skip:
+            continue
         position = divided.head
         own = [chunk for chunk in done if chunk.piece.file == number]
         for chunk in [*own, None]:

@@ -59,6 +59,7 @@ _ONE = text(
     _LOADS  # noqa: S608  # put together from two constants
     + """
     SELECT to_jsonb(told) - '{id,target_schema,target_table,status,status_now}'::text[]
+           - '{target_oid,ledger_oid,storage,snapshot,began_empty,xid}'::text[]
            || jsonb_build_object('load_id', id, 'status', status_now) AS load,
            (SELECT coalesce(jsonb_agg(to_jsonb(files) - 'load_id' ORDER BY position), '[]') FROM harborctl.files
             WHERE load_id = told.id) AS files,

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from harborctl import __version__
 from harborctl.db.storable import storable
 from harborctl.db.tables import files, loads
+from harborctl.load.standing import storage_of
 from harborctl.model import Status
 from harborctl.plain_text import masked_all
 from harborctl.sources.files import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, ScalarSelect
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
     from harborctl.db.catalog import Relation
-    from harborctl.model import LoadOptions, LoadResult, MergeOptions, RejectOptions
+    from harborctl.load.standing import Standing
+    from harborctl.model import FileResult, LoadOptions, LoadResult, MergeOptions, RejectOptions
+
+# What of a load's standing is about its beginning.
+FOUND = ("target_oid", "ledger_oid", "snapshot", "began_empty")
 
 COUNTERS = ("rows_read", "inserted", "updated", "unchanged", "skipped", "stale", "duplicates", "deleted", "rejected")
 
@@ -34,9 +41,14 @@ def begin(
     target: Relation,
     started_at: datetime,
     fingerprint: str | None = None,
+    chunked: tuple[Standing, Sequence[str]] | None = None,
 ) -> None:
-    """Write down that a load runs, or runs again, in a transaction of its own: one that is killed leaves this row."""
-    mine = {
+    """Write down that a load runs, or runs again, in a transaction of its own: one that is killed leaves this row.
+
+    Args:
+        chunked: of a load in chunks, where they go, and the files that it is about.
+    """
+    mine: dict[str, Any] = {
         "status": Status.RUNNING,
         "finished_at": None,
         "error": None,
@@ -54,8 +66,11 @@ def begin(
         application_version=__version__,
         options=storable(connection, _options(options)),
         fingerprint=fingerprint,
+        metadata=storable(connection, _place() | ({"files": list(chunked[1])} if chunked else {})),
+        **(_standing(chunked[0]) if chunked else {}),
         **mine,
     )
+    mine["metadata"] = loads.c.metadata.op("||")(statement.excluded.metadata)
     connection.execute(statement.on_conflict_do_update(index_elements=[loads.c.id], set_=mine))
 
 
@@ -66,9 +81,18 @@ def record(
     target: Relation | None,
     started_at: datetime,
     fingerprint: str | None = None,
+    standing: Standing | None = None,
+    meanings: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write down how a load ended, in the transaction of `connection`."""
-    ended = {
+    """Write down how a load ended, in the transaction of `connection`.
+
+    Args:
+        standing: the target as the load found it.
+        meanings: of the files that were loaded, in order.
+    """
+    remembers = standing is not None and standing.ledger is not None
+    is_in = result.status in {Status.LOADED, Status.LOADED_WITH_REJECTS}
+    ended: dict[str, Any] = {
         "target_schema": target.schema if target else None,
         "target_table": target.name if target else result.table,
         "writer": result.writer,
@@ -78,10 +102,14 @@ def record(
         "finished_at": func.clock_timestamp(),
         "seconds": result.seconds,
         "error": asdict(result.error) if result.error else None,
-        "metadata": _metadata(result),
     }
     if fingerprint:
         ended["fingerprint"] = fingerprint
+    if standing is not None and remembers and is_in:
+        ended |= _standing(standing) | {
+            "xid": this_transaction(),
+            "storage": list(storage_of(connection, standing.target)),
+        }
     ended = storable(connection, ended)
     statement = insert(loads).values(
         id=result.load_id,
@@ -92,17 +120,59 @@ def record(
         backend_start=_backend_start(),
         application_version=__version__,
         options=storable(connection, _options(options)),
+        metadata=storable(connection, _place() | _metadata(result)),
         **ended,
     )
+    ended["metadata"] = loads.c.metadata.op("||")(statement.excluded.metadata)
     # What a COMMIT whose answer was lost has settled stays.
+    # A load in chunks has said before its first one what it found.
+    ended |= {name: func.coalesce(loads.c[name], statement.excluded[name]) for name in FOUND if name in ended}
     statement = statement.on_conflict_do_update(
         index_elements=[loads.c.id], set_=ended, where=loads.c.status == Status.RUNNING
     )
     connection.execute(statement)
     if result.files:
         read = enumerate(result.files, start=1)
-        rows = [{"load_id": result.load_id, "position": position, **asdict(file)} for position, file in read]
+        waiting = iter(meanings)
+        rows = [
+            {"load_id": result.load_id, "position": position, "path": file.path, "bytes": file.bytes}
+            | {"rows": file.rows, "sha256": file.sha256}
+            | (_remembered(file, waiting) if remembers else {})
+            for position, file in read
+        ]
         connection.execute(insert(files), storable(connection, rows))
+
+
+def _remembered(file: FileResult, meanings: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    is_own = file.status is Status.LOADED
+    return {
+        "content_bytes": file.content_bytes,
+        "status": file.status,
+        "loaded_by": file.load_id,
+        "meaning": next(meanings, None) if is_own else None,
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    if standing.ledger is None:
+        return {}
+    return {
+        "target_oid": standing.target.oid,
+        "ledger_oid": standing.ledger,
+        "storage": list(standing.storage),
+        "snapshot": standing.snapshot,
+        "began_empty": standing.empty,
+    }
+
+
+def this_transaction() -> ColumnElement[int]:
+    """The number of the transaction that asks."""
+    return cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+
+
+def _place() -> dict[str, object]:
+    """Where paths begin."""
+    return {"directory": printable(os.getcwd())}  # noqa: PTH109  # text
 
 
 def _metadata(result: LoadResult) -> dict[str, object]:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.catalog import Relation, Target, described, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed, require_ledger
-from harborctl.db.search_path import leave_users_path, take_users_path
+from harborctl.db.search_path import leave_users_path, on_empty_path, take_users_path
 from harborctl.db.statistics import analyze_after
 from harborctl.errors import (
     BadRow,
@@ -41,7 +41,17 @@ from harborctl.load.copy_writer import write_copy
 from harborctl.load.further import further_bad_rows
 from harborctl.load.locks import lock_target
 from harborctl.load.modes import Work, carry_out, check_target, truncates
-from harborctl.load.once import AlreadyLoaded, refuse_known, refuse_twice, refuse_unfinished
+from harborctl.load.once import (
+    AlreadyLoaded,
+    Known,
+    Overtaken,
+    asks,
+    find_known,
+    fingerprint,
+    meaning_of,
+    refuse_twice,
+    refuse_unfinished,
+)
 from harborctl.load.outcome import ended_as
 from harborctl.load.parts import in_parts
 from harborctl.load.plan import Plan, make_plan, settle_columns
@@ -49,10 +59,12 @@ from harborctl.load.planned_rows import planned_rows
 from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
+from harborctl.load.standing import Standing, standing_of
 from harborctl.load.values_writer import write_values
-from harborctl.load.watch import KeyWatch, Places
+from harborctl.load.watch import UNIQUE_VIOLATION, KeyWatch, Places
 from harborctl.model import (
     Change,
+    Earlier,
     ErrorInfo,
     FileResult,
     LoadOptions,
@@ -67,7 +79,7 @@ from harborctl.sources import open_sources
 from harborctl.sources.files import check_unchanged, find_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection, Table
 
@@ -97,6 +109,8 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
         try:
             load.wait()
             return load.run()
+        except Overtaken as overtaken:
+            load.leave_out_next(overtaken)
         except (HarborctlError, KeyboardInterrupt) as error:
             cause = load.cause_of(error)
             try:
@@ -105,6 +119,8 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
             except HarborctlError as unknown:
                 raise LoadFailed(load.failed(unknown), unknown) from error
             load.withdraw_rejects()
+            if load.is_overtaken(cause):
+                continue
             if not load.may_begin_anew(cause):
                 if isinstance(cause, BadRow) and load.plans:
                     cause.further = further_bad_rows(database.engine, options, load.found, load.plans, cause)
@@ -146,6 +162,9 @@ class Attempt:
 
     Attributes:
         has_turn: another transaction of this load has the target's lock.
+        left_out: sources that are in already, by their place among all; `sources` are the others.
+        thorough: another run has been found to load the same: look well what of it is in.
+        standing: the target before the first row.
     """
 
     database: Database
@@ -167,12 +186,15 @@ class Attempt:
     # What COMMIT was sent for; whether it went through only its answer says, or the ledger.
     committing: LoadResult | None = None
     has_turn: bool = False
+    left_out: dict[int, Known] = field(default_factory=dict)
+    thorough: bool = False
+    standing: Standing | None = None
     notes: tuple[str, ...] = ()
 
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
         self.target, self.backend, self.writer = None, None, WriterName.AUTO
-        self.ending, self.rejects, self.plans = None, None, []
+        self.ending, self.rejects, self.plans, self.left_out = None, None, [], {}
         with ExitStack() as stack:
             self.found = find_files(self.options.sources, self.options.format)
             self.sources = open_sources(self.options, self.found)
@@ -186,8 +208,7 @@ class Attempt:
             with translated(), self.database.engine.connect() as connection:
                 self.connected = True
                 try:
-                    if self.keeps_record:
-                        self._begin(connection)
+                    self._begin(connection)
                     with connection.begin() as transaction:
                         result = self._load(connection)
                         if self.options.dry_run:
@@ -205,15 +226,65 @@ class Attempt:
         return self.options.ledger and not self.options.dry_run
 
     def _begin(self, connection: Connection) -> None:
-        """Say in the ledger that this load runs, unless it need not."""
+        """Leave out what the ledger knows, and say in it that this load runs, unless it need not."""
+        if not self.options.ledger:
+            return
         with connection.begin():
-            require_ledger(connection)
+            if self.keeps_record:
+                require_ledger(connection)
+            elif not ledger_installed(connection):
+                return
             self.backend = backend_of(connection)
-            self.target = find_relation(connection, self.table_name())
-            refuse_known(connection, self.options, self.target, self.sources, self.found)
-            if self.options.mode is Mode.APPEND:
-                refuse_unfinished(connection, self.options, self.target, self.sources)
-            ledger.begin(connection, self.options, self.load_id, self.target, self.started_at)
+            self.target = target = find_target(connection, self.table_name())
+            self.standing = standing_of(connection, target)
+            if asks(self.options):
+                self.leave_out(connection, self.standing)
+                refuse_unfinished(connection, self.standing, self.sources)
+            if self.keeps_record:
+                ledger.begin(connection, self.options, self.load_id, target, self.started_at)
+
+    def leave_out(self, connection: Connection, standing: Standing) -> None:
+        """Take what is in already from the sources.
+
+        Raises:
+            AlreadyLoaded: that is all of them.
+        """
+        self.left_out = find_known(
+            connection, self.options, standing, self.sources, self.found, self.load_id, thorough=self.thorough
+        )
+        if len(self.left_out) == len(self.sources):
+            raise AlreadyLoaded
+        # In place: who puts rejects aside has the same list.
+        self.sources[:] = [one for place, one in enumerate(self.sources) if place not in self.left_out]
+        self.found[:] = [one for place, one in enumerate(self.found) if place not in self.left_out]
+
+    def leave_out_next(self, overtaken: Overtaken) -> None:
+        """Another run has loaded some of the same meanwhile: begin anew without that."""
+        self.thorough = True
+        self.withdraw_rejects()
+        if once := next((file for file in self.found if file.path is None), None):
+            error = StatementFailed(
+                f"{overtaken} is in already, which turned out when all was read, and {once.name} can be read only once",
+                code="already_loaded",
+                hint=f"Leave {overtaken} out.",
+            )
+            raise LoadFailed(self.failed(error), error) from overtaken
+
+    def is_overtaken(self, error: HarborctlError) -> bool:
+        """Whether a key is there already because another run has loaded the same meanwhile: then begin anew."""
+        once = any(file.path is None for file in self.found)
+        if error.code != UNIQUE_VIOLATION or not asks(self.options) or once:
+            return False
+        try:
+            with translated(), self.database.engine.begin() as connection:
+                standing = standing_of(connection, find_target(connection, self.table_name()))
+                known = find_known(
+                    connection, self.options, standing, self.sources, self.found, self.load_id, thorough=True
+                )
+        except HarborctlError:
+            return False  # what the load ended with is what the user must hear of
+        self.thorough = True
+        return bool(known)
 
     def _load(self, connection: Connection) -> LoadResult:
         self.backend = backend_of(connection)
@@ -232,18 +303,44 @@ class Attempt:
         analyze_after(connection, work.plan.target, changed, self.options.analyze)
         has_rejects = self.ending is not None and self.ending.rejected
         status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
-        result = replace(self.summary(status), **asdict(account), notes=(*self.notes, *work.notes))
+        result = self.summary(status)
+        result = replace(result, **asdict(account), notes=(*result.notes, *work.notes))
+        with on_empty_path(connection):
+            self.refuse_twice(connection, result)
         if self.keeps_record:
-            mark = refuse_twice(connection, self.options, work.plan.target, self.sources, result.files)
-            ledger.record(connection, self.options, result, self.target, self.started_at, mark)
+            self.record(connection, result)
         self.progress.stage("commit")
         check_unchanged(self.found)
         return result
+
+    def refuse_twice(self, connection: Connection, result: LoadResult) -> None:
+        """See that none of it was loaded by another run meanwhile."""
+        if not asks(self.options) or self.standing is None:
+            return
+        places = [place for place, file in enumerate(result.files) if file.status is Status.LOADED]
+        own = [result.files[place] for place in places]
+        refuse_unfinished(connection, self.standing, self.sources)
+        try:
+            refuse_twice(connection, self.options, self.standing, self.sources, own, self.load_id)
+        except Overtaken as overtaken:
+            if len(overtaken.known) < len(own):
+                raise
+            self.left_out |= {places[number]: known for number, known in overtaken.known.items()}
+            raise AlreadyLoaded from overtaken
+
+    def record(self, connection: Connection, result: LoadResult) -> None:
+        """Write down how the load ended, and what it has put in."""
+        is_old = self.standing is not None and self.standing.ledger is None
+        mark = fingerprint(self.options, self.target, self.sources) if self.target and is_old else None
+        meanings = [meaning_of(self.options, source) for source in self.sources]
+        ledger.record(connection, self.options, result, self.target, self.started_at, mark, self.standing, meanings)
 
     def write(self, connection: Connection) -> tuple[Work, Account]:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
         leave_users_path(connection)  # an earlier piece of this transaction has taken it
         self.target = target = self._locked_target(connection)
+        if self.standing is not None:
+            self.standing = standing_of(connection, target)  # now that nobody else empties it
         session = self.make_plans(connection, target)
         # From here to the COMMIT: what the table does by itself finds what it would find without us.
         take_users_path(connection)
@@ -277,13 +374,8 @@ class Attempt:
         relation = find_relation(connection, self.table_name())
         if truncates(self.options):  # readers shall not wait for what will be refused
             check_target(described(connection, relation), self.options.mode)
-        waited = lock_target(
-            connection, relation, self.options, truncates=truncates(self.options), has_turn=self.has_turn
-        )
+        lock_target(connection, relation, self.options, truncates=truncates(self.options), has_turn=self.has_turn)
         locked = find_target(connection, self.table_name())
-        if waited and self.keeps_record:
-            # The one that we waited for may have done our work.
-            refuse_known(connection, self.options, locked, self.sources, self.found)
         check_target(locked, self.options.mode)
         return locked
 
@@ -384,14 +476,15 @@ class Attempt:
         if isinstance(reason, AlreadyLoaded):
             self.withdraw_rejects()
             self.ending = None
-            result = replace(self.summary(Status.ALREADY_LOADED), earlier=reason.earlier)
+            latest = max((known.earlier for known in self.left_out.values()), key=lambda earlier: earlier.finished_at)
+            result = replace(self.summary(Status.ALREADY_LOADED), earlier=latest)
         elif self.options.run.lock is Lock.SKIP:
             result = replace(self.summary(Status.LOCKED), notes=(reason.message,))
         else:
             raise reason
         if self.keeps_record:
             with connection.begin():
-                ledger.record(connection, self.options, result, self.target, self.started_at)
+                ledger.record(connection, self.options, result, self.target, self.started_at, standing=self.standing)
         return result
 
     def settled(self, error: HarborctlError) -> LoadResult | None:
@@ -462,7 +555,7 @@ class Attempt:
     def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
         # A COMMIT would check what is deferred.
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        notes = (*self.notes, *work.notes)
+        notes = tuple(work.notes)
         if account.inserted + account.updated:
             sequences = [c.sequence for c in work.plan.target.columns if c.sequence and c.name not in work.plan.names]
             notes += tuple(
@@ -470,13 +563,19 @@ class Attempt:
                 for sequence in sequences
             )
         changes = sorted(work.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
-        return replace(self.summary(Status.DRY_RUN), **asdict(account), changes=tuple(changes), notes=notes)
+        result = self.summary(Status.DRY_RUN)
+        with on_empty_path(connection):
+            self.refuse_twice(connection, result)
+        return replace(result, **asdict(account), changes=tuple(changes), notes=(*result.notes, *notes))
 
     def summary(self, status: Status) -> LoadResult:
         """What there is to say of any load that ends so."""
         seconds = time.monotonic() - self.start
         is_read = status in {Status.LOADED, Status.LOADED_WITH_REJECTS, Status.DRY_RUN}
-        files = self.read_files() if is_read else ()
+        files = tuple(self._with_left_out(self.read_files() if is_read else ()))
+        if not is_read and status is not Status.ALREADY_LOADED:
+            files = ()
+        pending = {known.earlier for known in self.left_out.values() if known.earlier.pending}
         rows = sum(file.rows for file in files)
         return LoadResult(
             status=status,
@@ -488,11 +587,19 @@ class Attempt:
             seconds=round(seconds, 3),
             rows_per_second=round(rows / seconds),
             database=self.database.url,
-            notes=self.notes,
+            notes=(*self.notes, *map(_pending_note, pending), *_equal_notes(files)),
+            pending_rejects=sum(earlier.rejected for earlier in pending),
             attempts=len(self.retried) + 1,
             retried=tuple(self.retried),
             **(self.ending.summary() if self.ending else {}),
         )
+
+    def _with_left_out(self, read: Sequence[FileResult]) -> Iterator[FileResult]:
+        """All files in load order, each with the load that has put it in."""
+        own = iter(read)
+        for place in range(len(read) + len(self.left_out)):
+            known = self.left_out.get(place)
+            yield known.file if known else replace(next(own), load_id=self.load_id)
 
     def read_files(self) -> tuple[FileResult, ...]:
         """The sources, all of them read to their ends."""
@@ -519,6 +626,23 @@ def set_date_order(connection: Connection, options: LoadOptions) -> None:
     """For this transaction: the other part of DateStyle, how dates are written, stays."""
     if options.date_order is not None:
         connection.execute(select(func.set_config("DateStyle", options.date_order.upper(), True)))
+
+
+def _pending_note(earlier: Earlier) -> str:
+    return (
+        f"{earlier.rejected:,} rows that load {earlier.load_id} rejected were never put right:"
+        f" mend {earlier.reject_file}, and load it"
+    )
+
+
+def _equal_notes(files: Sequence[FileResult]) -> Iterator[str]:
+    """What is said of files of one load that have the same rows."""
+    first: dict[str, str] = {}
+    for file in files:
+        if file.status is Status.LOADED and file.rows and file.sha256:
+            if file.sha256 in first:
+                yield f"{file.path} has the same content as {first[file.sha256]}: its rows are in as well"
+            first.setdefault(file.sha256, file.path)
 
 
 def _check_same_columns(sources: list[Source], plans: list[Plan]) -> None:

@@ -135,9 +135,9 @@ class ArrowSource:
     def result(self) -> FileResult:
         """See `Source.result`."""
         if self._file.path is not None:
-            return FileResult(self.name, self.size or 0, self._rows, sha256_of(self._file.path))
+            return FileResult(self.name, self.size or 0, self._rows, sha256_of(self._file.path), self.size or 0)
         self._raw.read_to_end()
-        return FileResult(self.name, self._raw.position, self._rows, self._raw.sha256())
+        return self._again.result(self.name, self._rows)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -47,7 +47,6 @@ from harborctl.sources.csv_records import (
     without_line_end,
 )
 from harborctl.sources.encodings import codec_of
-from harborctl.sources.files import HashingReader
 from harborctl.sources.first_bytes import ENOUGH, refuse_other_formats
 from harborctl.sources.footer import Footer, WithoutFooter
 from harborctl.sources.read_again import Block, PushedBack, Rereadable, by_block
@@ -203,7 +202,7 @@ class CsvSource:
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        return FileResult(self.name, self._raw.position, self._rows, self._raw.sha256())
+        return self._file.result(self.name, self._rows)
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -213,7 +212,7 @@ class CsvSource:
     def divisible_from(self) -> int | None:
         """Where in the file its first record begins, before any has been read; None where quotes do not tell, from any
         record's start, where records end, or bytes of the text are not bytes of the file."""
-        is_file = isinstance(self._file.text, HashingReader) and self.size is not None
+        is_file = self._file.text is self._file.raw and self.size is not None
         if not is_file or self._dialect.escape != self._dialect.quote:
             return None
         return self._offset

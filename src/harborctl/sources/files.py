@@ -378,6 +378,17 @@ def digest_of(file: SourceFile) -> str:
     return reader.sha256()
 
 
+def content_of(file: SourceFile) -> tuple[str, int]:
+    """Digest and size of what is in a file: of its bytes, decompressed."""
+    raw = open_hashed(file, hashes=file.compression is None)
+    try:
+        content = raw if file.compression is None else HashingReader(cast("BinaryIO", open_content(raw, file)))
+        content.read_to_end()
+    finally:
+        raw.close()
+    return content.sha256(), content.position
+
+
 class HashingReader:
     """A stream that remembers how much was read of it, and the SHA-256 of that."""
 

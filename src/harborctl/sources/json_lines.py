@@ -171,7 +171,7 @@ class JsonLinesSource:
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        return FileResult(self.name, self._raw.position, self._rows, self._raw.sha256())
+        return self._file.result(self.name, self._rows)
 
     def close(self) -> None:
         """See `Source.close`."""

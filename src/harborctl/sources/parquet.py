@@ -208,7 +208,7 @@ class ParquetSource:
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        return FileResult(self.name, self._bytes, self._rows, sha256_of(self._path))
+        return FileResult(self.name, self._bytes, self._rows, sha256_of(self._path), self._bytes)
 
     def close(self) -> None:
         """See `Source.close`."""

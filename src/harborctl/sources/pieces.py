@@ -333,7 +333,7 @@ class _PieceOfParquet:
 
     def result(self) -> FileResult:
         """See `Source.result`."""
-        return FileResult(self.name, self.size or 0, self._read, "")
+        return FileResult(self.name, self.size or 0, self._read, "", self.size or 0)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from harborctl.model import FileResult
 from harborctl.sources.files import HashingReader, check_unchanged, open_bytes, open_content
 from harborctl.sources.transcode import Utf8Reader
 
@@ -81,8 +82,13 @@ class Rereadable:
         if file.path is None and keep:
             self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115  # closed by close()
             raw = _Kept(raw, self._kept)  # type: ignore[assignment]  # HashingReader only reads and closes
-        self.raw = HashingReader(raw, hashes=file.stretch is None or file.stretch.hashed, file=file)
-        self.text = self._decoded(self.raw)
+        hashes = file.stretch is None or file.stretch.hashed
+        self.raw = HashingReader(raw, hashes=hashes and file.compression is None, file=file)
+        # What is in it, decompressed: its digest is that of the source.
+        self.content = self.raw
+        if file.compression is not None:
+            self.content = HashingReader(cast("BinaryIO", open_content(self.raw, file)), hashes=hashes)
+        self.text = self._as_utf8(self.content)
 
     def blocks(self, wanted: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
         """The text of these blocks, which rise.
@@ -128,8 +134,14 @@ class Rereadable:
             self._kept.close()
 
     def _decoded(self, raw: HashingReader) -> ByteStream:
-        text = open_content(raw, self._file)
-        return text if self._encoding is None else Utf8Reader(text, self._encoding, self._file.name)
+        return self._as_utf8(open_content(raw, self._file))
+
+    def _as_utf8(self, content: ByteStream) -> ByteStream:
+        return content if self._encoding is None else Utf8Reader(content, self._encoding, self._file.name)
+
+    def result(self, name: str, rows: int) -> FileResult:
+        """What was read, of which so many rows were made."""
+        return FileResult(name, self.raw.position, rows, self.content.sha256(), self.content.position)
 
 
 def by_block(blocks: list[Block], rows: Iterable[int]) -> Iterator[tuple[Block, list[int]]]:
