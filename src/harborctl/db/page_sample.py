@@ -12,6 +12,7 @@ open to a user through their table only. Then TABLESAMPLE draws pages, several t
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,8 +103,8 @@ _PARTS = text("""
     ORDER BY class.oid
 """)
 
-# One process does the reading: what helpers read is not in this session's counter.
-_ALONE = text("SELECT set_config('max_parallel_workers_per_gather', '0', true)")
+# One process does the reading: what helpers read is not in this session's counter. Compiling costs more than it saves.
+_ALONE = text("SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)")
 
 
 def read_sample(
@@ -129,7 +130,7 @@ def read_sample(
     histogram: Counter[int] = Counter()
     most = certain = first = 0
     for part, middle, certainly in zip(parts, middles, ends, strict=True):
-        own = [page - first for page in drawn if first <= page < first + middle]
+        own = [page - first for page in drawn[bisect_left(drawn, first) : bisect_left(drawn, first + middle)]]
         first += middle
         for pages, into in ((own, histogram), (list(certainly), Counter[int]())):
             for begin in range(0, len(pages), PAGES_AT_ONCE):
