@@ -9,6 +9,8 @@ ROUNDS = int(os.environ.get("HARBORCTL_TEST_ROUNDS", "3"))
 EXAMPLES = int(os.environ.get("HARBORCTL_TEST_EXAMPLES", "25"))
 # Examples of the oracle; 0 for the short form.
 ORACLE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_ORACLE_EXAMPLES", "0"))
+# Random reports through all formats; 2 000 take minutes.
+REPORT_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_REPORT_EXAMPLES", "12"))
 # The longest field.
 FIELD_BYTES = int(os.environ.get("HARBORCTL_TEST_FIELD_MEGABYTES", "20")) * 10**6
 # Of the files whose loads must not take much memory.

@@ -107,7 +107,7 @@ IDENTIFIER = CONTENT.filter(bool).map(lambda content: '"' + content.replace('"',
 LINE_COMMENT = CONTENT.map(lambda content: "--" + content.replace("\n", " ") + "\n")
 BLOCK_COMMENT = CONTENT.map(lambda content: "/*" + content.replace("*/", "").replace("/*", "").rstrip("*/") + "*/")
 PLAIN = st.sampled_from(
-    ["a::int", "1", "a[1 : 2]", "(", ")", ",", "x", "f(a := 1)", "j->>'a'", "\\", "%", "%%", "%(x)s"]
+    ["a::int", "1", "a[1 : 2]", "(", "()", ",", "x", "f(a := 1)", "j->>'a'", "\\", "%", "%%", "%(x)s"]
 )
 NOTHING_TO_BIND = st.one_of(LITERAL, IDENTIFIER, LINE_COMMENT, BLOCK_COMMENT, PLAIN)
 BOUND = st.sampled_from([":x", ":y"])

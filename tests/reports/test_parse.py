@@ -126,6 +126,8 @@ def test_declarations(line: str, expected: tuple[bool, str | None, str]) -> None
         ("SELECT 1\n/* a", 2, "a comment begins here and does not end"),
         ("SELECT '\n\0'", 2, "a NUL character has no place in SQL"),
         ("SELECT 1,\n  :n", 2, ":n is not declared"),
+        ("SELECT (1)\n) AS x, (SELECT 2", 2, "a parenthesis closes here that was not opened"),
+        ("SELECT ')', \")\"\n) TO PROGRAM 'x' --", 2, "a parenthesis closes here that was not opened"),
         ("-- param: n integer\n-- param: n text\nSELECT :n", 2, "parameter n is declared twice"),
         ("-- title: a\n-- title: b\nSELECT 1", 2, "there is a second title"),
         ("-- param: n\nSELECT 1", 1, "'n' does not declare a parameter"),

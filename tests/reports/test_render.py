@@ -301,8 +301,8 @@ def test_null_is_dim_where_there_is_colour() -> None:
 
 
 def test_markdown_says_what_is_meant() -> None:
-    result = Result((column("a|b"),), iter([[("*x* `y` _z_ a_b [l](u) <br> \\ &amp; A&B\r\nnew",)]]))
+    result = Result((column("a|b"),), iter([[("*x* `y` _z_ a_b __0__ [l](u) <br> \\ &amp; A&B\r\nnew",)]]))
     written = "".join(render(result, Format.MARKDOWN, Layout()))
     assert written == (
-        "| a\\|b |\n| --- |\n| \\*x\\* \\`y\\` \\_z\\_ a_b \\[l\\](u) \\<br> \\\\ \\&amp; A&B<br>new |\n"
+        "| a\\|b |\n| --- |\n| \\*x\\* \\`y\\` \\_z\\_ a_b \\_\\_0\\_\\_ \\[l\\](u) \\<br> \\\\ \\&amp; A&B<br>new |\n"
     )

@@ -96,6 +96,7 @@ class _Parser:
         for token in parts[end + 1 :]:
             if not token.blank and token.kind != "semicolon":
                 raise self.wrong("a second statement begins here", token.offset, hint="A report is exactly one SELECT.")
+        self.check_parentheses(said)
         first = next((token for token in said if token.text != "("), said[0])
         keyword = first.text.upper()
         if keyword in _WRITES:
@@ -115,6 +116,14 @@ class _Parser:
                 hint="Above it only comments, such as -- title: …, may stand.",
             )
         return statement
+
+    def check_parentheses(self, said: list[Token]) -> None:
+        """Each that closes was opened: the statement goes between parentheses, and must not leave them."""
+        depth = 0
+        for token in said:
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+            if depth < 0:
+                raise self.wrong("a parenthesis closes here that was not opened", token.offset)
 
     def header(self, parts: list[Token]) -> tuple[str, str, list[Parameter]]:
         """The fields of the comments above the statement."""

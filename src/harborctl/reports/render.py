@@ -200,7 +200,7 @@ def _json_list(parts: re.Pattern[str], text: str, delimiter: str, element: Calla
 
 
 # What Markdown reads as markup within a cell. Underscores inside a word are none.
-_MARKUP = re.compile(r"[\\`*\[\]<|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+_MARKUP = re.compile(r"[\\`*\[\]<|~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
 
 
 def _markdown_cell(text: str | None) -> str:
