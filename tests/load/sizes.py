@@ -17,3 +17,5 @@ FIELD_BYTES = int(os.environ.get("HARBORCTL_TEST_FIELD_MEGABYTES", "20")) * 10**
 MEMORY_MEGABYTES = int(os.environ.get("HARBORCTL_TEST_MEMORY_MEGABYTES", "60"))
 # Examples of random CSV through every kind of source; 0 for the short form.
 SOURCE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_SOURCE_EXAMPLES", "0"))
+# Damaged files of each kind.
+DAMAGE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_DAMAGE_EXAMPLES", "40"))

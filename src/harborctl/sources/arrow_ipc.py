@@ -66,17 +66,17 @@ class ArrowSource:
     ) -> Iterator[Batch]:
         """See `Source.batches`."""
         for batch in self._read():
-            chosen = [batch.column(column) for column in columns]
-            names = [str(column) for column in columns]
-            for records in self._pieces(pa.RecordBatch.from_arrays(chosen, names=names)):
+            for records in self._pieces(batch, columns):
                 first_row = self._rows + 1
                 self._rows += records.num_rows
                 yield Batch(
                     records, self.name, partial(int.__add__, first_row), row_of=partial(int.__add__, first_row - 1)
                 )
 
-    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def _pieces(self, read: pa.RecordBatch, columns: Sequence[int]) -> Iterator[pa.RecordBatch]:
         try:
+            chosen = [read.column(column) for column in columns]
+            batch = pa.RecordBatch.from_arrays(chosen, names=[str(column) for column in columns])
             for array in batch.columns:
                 if not _is_flat(array.type):
                     _check(array)
@@ -89,7 +89,7 @@ class ArrowSource:
                 yield records
                 if self._map is not None:
                     self._map.done_with(records.nbytes)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError) as error:
             raise self._damaged(error) from error
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:

@@ -70,7 +70,7 @@ class ParquetSource:
             self.schema: pa.Schema = self._file.schema_arrow
             self._int96 = _int96_columns(self._file)
             self._nanoseconds = _opened(self._map.reader() if self._map else file.path, "ns") if self._int96 else None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._unreadable(error) from error
         for number in self._int96:
             self.schema = self.schema.set(number, self.schema.field(number).with_metadata({FINER: b"ns"}))
@@ -143,7 +143,7 @@ class ParquetSource:
                 code="unknown_type",
                 hint="Write its nested columns without dictionaries.",
             ) from error
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise BadRow(
                 f"the file is damaged: {error}",
                 code="bad_parquet",
