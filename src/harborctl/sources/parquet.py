@@ -175,13 +175,9 @@ class ParquetSource:
 
     def _step(self, groups: list[int], columns: Sequence[int]) -> int:
         """How many rows of these groups make a batch."""
-        owners = _owners(self.schema)
-        rows = size = 0
-        for group in groups:
-            metadata = self._file.metadata.row_group(group)
-            rows += metadata.num_rows
-            chunks = (metadata.column(n) for n in range(metadata.num_columns) if owners[n] in columns)
-            size += sum(chunk.total_uncompressed_size for chunk in chunks)
+        # Of columns one by one pyarrow cannot be asked: of a damaged file it ends the process.
+        found = [self._file.metadata.row_group(group) for group in groups]
+        rows, size = sum(group.num_rows for group in found), sum(group.total_byte_size for group in found)
         if not self._row_bytes and rows > PROBED_ROWS:
             # What values take that a dictionary has, only reading some tells.
             probe = next(self._batches_of(self._file, groups[:1], PROBED_ROWS, columns), None)
