@@ -124,8 +124,10 @@ class ParquetSource:
             for together in self._runs(groups):
                 step = self._step(together, columns)
                 reader = self._batches_of(self._file, together, step, columns)
+                missing = sum(self._file.metadata.row_group(group).num_rows for group in together)
                 finer = self._nanoseconds and self._batches_of(self._nanoseconds, together, step, columns)
                 for records in reader:
+                    missing -= records.num_rows
                     self._row_bytes = max(self._row_bytes, bytes_per_row(records))
                     # Both readers cut alike, the exact values decide about each row.
                     for exact in _exact(records, next(finer)) if finer else (records,):
@@ -137,6 +139,8 @@ class ParquetSource:
                     if self._map is not None:
                         self._map.done_with(records.nbytes)
                         self._map.check()
+                if missing:  # pyarrow ends with the shortest column
+                    raise pa.ArrowInvalid("a row group has fewer or more rows than it says")
         except pa.ArrowNotImplementedError as error:
             raise SourceError(
                 f"{self.name} cannot be read: {error}",
