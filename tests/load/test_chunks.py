@@ -528,3 +528,41 @@ def test_what_workers_log_is_told_as_the_rest_is(table: Connection, database_url
         )  # fmt: skip
         messages = [json.loads(text)["message"] for text in done.stderr.splitlines()]
         assert any(text.startswith("slow statement") and "INSERT INTO public.t " in text for text in messages) is told
+
+
+def test_again_is_about_earlier_loads_only(table: Connection, database_url: str, tmp_path: Path) -> None:
+    table.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
+    path = feed(tmp_path, range(5000))
+    run(database_url, path)
+    with proxied(database_url, at_commit(6)) as (url, proxy):
+        result = run(url, path, commit_every=1000, again=True)
+    assert (proxy.cuts, result.attempts, result.inserted) == (1, 2, 5000)
+    assert in_table(table) == (10_000, 5000, 4999)
+
+
+def test_an_unfinished_load_goes_on_with_what_is_still_there(
+    table: Connection, database_url: str, tmp_path: Path
+) -> None:
+    refusal(database_url, feed(tmp_path, range(3000), bad=2500), commit_every=1000)
+    path = feed(tmp_path, range(3000))
+    table.execute("TRUNCATE t; INSERT INTO t VALUES (-1, 'by hand')")
+    assert refusal(database_url, path, commit_every=1000).error.code == "rewritten"
+    table.execute("TRUNCATE t")
+    assert run(database_url, path, commit_every=1000).inserted == 3000
+    assert in_table(table) == (3000, 3000, 2999)
+
+
+def test_files_that_come_while_a_load_is_unfinished(table: Connection, database_url: str, tmp_path: Path) -> None:
+    for name, rows in (("b", range(3000)), ("d", range(5000, 6000))):
+        feed(tmp_path, rows, bad=2500 if name == "b" else None).rename(tmp_path / f"{name}.csv")
+    refusal(database_url, tmp_path / "?.csv", commit_every=1000)
+    (tmp_path / "b.csv").unlink()
+    feed(tmp_path, range(3000)).rename(tmp_path / "b.csv")
+    feed(tmp_path, range(9000, 9500)).rename(tmp_path / "a.csv")
+    assert run(database_url, tmp_path / "a.csv").inserted == 500
+    feed(tmp_path, range(8000, 8500)).rename(tmp_path / "c.csv")
+    (tmp_path / "t.csv").unlink(missing_ok=True)
+    result = run(database_url, tmp_path / "?.csv", commit_every=1000)
+    assert (result.status, in_table(table)) == ("loaded", (5000, 5000, 9499))
+    assert sorted(file.status for file in result.files) == ["already_loaded", "loaded", "loaded", "loaded"]
+    assert run(database_url, tmp_path / "?.csv").status == "already_loaded"
