@@ -6,6 +6,7 @@
 
     [connections.production]
     url = "postgresql://etl:${ETL_PASSWORD}@db/harbor"
+    default = true                   # where nothing else says which database
 
     [[jobs.nightly.loads]]
     source = "feeds/orders_{date:%Y%m%d}.csv"
@@ -68,12 +69,14 @@ class Config:
     Attributes:
         jobs: as they stand there; only `harborctl run` looks into them.
         file: where all this was read.
+        default: the connection that says `default = true`, for commands that are given no other.
     """
 
     connections: dict[str, ConnectionConfig] = field(default_factory=dict)
     reports: tuple[Path, ...] = ()
     jobs: dict[str, Any] = field(default_factory=dict)
     file: Path = Path(DEFAULT_NAME)
+    default: str | None = None
 
 
 def load_config(path: str | None) -> Config:
@@ -112,22 +115,30 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def _config(document: dict[str, Any], file: Path) -> Config:
     _require_known(document, ("connections", "jobs", "reports"), "", file)
-    connections = {}
+    connections, defaults = {}, list[str]()
     for name, settings in _typed(document, "connections", dict, "a table of tables", file, default={}).items():
         place = f"connections.{name}"
         if not isinstance(settings, dict):
             raise _wrong_type(place, "a table", file)
-        _require_known(settings, ("url",), f"{place}.", file)
+        _require_known(settings, ("default", "url"), f"{place}.", file)
         if not isinstance(settings.get("url"), str):
             raise _wrong_type(f"{place}.url", "a string", file)
         _refuse_password(settings["url"], f"{place}.url", file)
         connections[name] = ConnectionConfig(settings["url"])
+        if _typed(settings, "default", bool, "true or false", file, default=False):
+            defaults.append(name)
+    if len(defaults) > 1:
+        raise UsageError(
+            f"{file} has several default connections: {', '.join(defaults)}",
+            code="bad_config",
+            hint="Leave default = true at one of them.",
+        )
     folders = _typed(document, "reports", list, "a list of folders", file, default=[])
     if not all(isinstance(folder, str) for folder in folders):
         raise _wrong_type("reports", "a list of folders", file)
     home = file.absolute().parent
     jobs = _typed(document, "jobs", dict, "a table of tables", file, default={})
-    return Config(connections, tuple(home / folder for folder in folders), jobs, file)
+    return Config(connections, tuple(home / folder for folder in folders), jobs, file, next(iter(defaults), None))
 
 
 def _refuse_password(url: str, key: str, file: Path) -> None:

@@ -114,9 +114,10 @@ def test_a_misspelt_parameter_names_the_nearest() -> None:
 # In the order of CONTRACT.md; each is a setting and the database that it names.
 PLACES = [
     ("--url", "postgresql://u@url/d"),
-    ("HARBORCTL_URL", "postgresql://u@variable/d"),
     ("--connection", "postgresql://u@toml/d"),
+    ("HARBORCTL_URL", "postgresql://u@variable/d"),
     ("PGHOST", "postgresql://u@libpq/d"),
+    ("default", "postgresql://u@default/d"),
 ]
 
 
@@ -124,7 +125,11 @@ PLACES = [
 def test_the_first_that_is_given(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = dict(PLACES[first:])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "harborctl.toml").write_text('[connections.other]\nurl = "postgresql://u@toml/d"\n')
+    written = "".join(
+        f'[connections.{name}]\nurl = "postgresql://u@{host}/d"\n'
+        for name, host in (("other", "toml"), ("usual", "default"))
+    )
+    (tmp_path / "harborctl.toml").write_text(written + ("default = true\n" if "default" in given else ""))
     monkeypatch.setenv("HARBORCTL_URL", given.get("HARBORCTL_URL", ""))  # empty is not given
     if "PGHOST" in given:
         for name, value in (("PGHOST", "libpq"), ("PGUSER", "u"), ("PGDATABASE", "d")):
@@ -132,6 +137,14 @@ def test_the_first_that_is_given(first: int, tmp_path: Path, monkeypatch: pytest
     options = ConnectionOptions(url=given.get("--url"), name="other" if "--connection" in given else None)
     address = resolve(options)
     assert (address.display if address else None) == (PLACES[first][1] if first < len(PLACES) else None)
+
+
+def test_there_is_one_default_at_most(tmp_path: Path) -> None:
+    file = tmp_path / "harborctl.toml"
+    file.write_text("".join(f'[connections.{name}]\nurl = "postgresql:///a"\ndefault = true\n' for name in "ab"))
+    with pytest.raises(UsageError) as caught:
+        resolve(ConnectionOptions(config=str(file)))
+    assert "several default connections: a, b" in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"])

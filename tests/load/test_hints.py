@@ -86,6 +86,9 @@ CASES = [
     Case(r"too many out with (--skip-columns 'column 5')\.", "1,a,2,,9\n", "-t t --no-header"),
     Case(r"read with (--no-header)\.", "", "-t t"),
     # dialect and format
+    Case(r"Say (--delimiter ';')\.", "id;name\n1;a\n"),
+    Case(r"Say (--delimiter tab)\.", "id\tname\n1\ta\n"),
+    Case(r"Say (--delimiter ,)\.", "id,name\n1,a\n", "-t t --delimiter |", without="--delimiter |"),
     Case(r"for example (--encoding latin-1) or", "id,name\n1,é\n"),
     Case(r"(--quote) changes the quote character", 'id,name\n1,"a\n', follow="--quote \"'\""),
     Case(r"Say (--format csv)\|tsv", "id,name\n1,a\n", name="f.data"),
@@ -112,6 +115,8 @@ CASES = [
     Case(r"It belongs to (--mode) ignore, sync, upsert", "id\n1\n", "-t t --key id", "--mode upsert"),
     Case(r"(--mode upsert) updates that row", "id,name\n1,new\n", before=(("id,name\n1,old\n", "-t t"),)),
     Case(r"Say (--key) COLUMNS; unique there: \(id\); \(code\)", "code\na\n", "-t numbered --mode upsert --key name", "--key code", "--key name"),
+    Case(r"Leave new rows alone with (--update-only), or", "id,name\n1,a\n", "-t needs --mode upsert"),
+    Case(r"or fill the columns with --map or (--set)\.", "id,name\n1,a\n", "-t needs --mode upsert", "--set town=x"),
     Case(r"Name one with (--map SOURCE=code), or choose another", "name,x\nb,a\n", "-t numbered --mode upsert --key code --skip-columns x", "--map x=code", "--skip-columns x"),
     Case(r"or choose another (--key)\.", "code,name\n1,a\n", "-t numbered --mode upsert", "--key code"),
     Case(r"Use it for new rows only with (--keep id), or", "code,id\na,1\n", "-t numbered --mode upsert --key code"),

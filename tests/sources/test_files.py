@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import hashlib
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
+from pyarrow.parquet import encryption
 
 from harborctl import sources
 from harborctl.errors import BadRow, SourceError
@@ -211,3 +213,41 @@ def test_a_source_that_is_opened_in_its_turn_gives_rows_again(
 
 def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
     raise AssertionError((error, before, record, splits))
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_an_encrypted_parquet_file(tmp_path: Path, plaintext_footer: bool) -> None:
+    class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+        def __init__(self, _: object) -> None:
+            encryption.KmsClient.__init__(self)
+
+        def wrap_key(self, key: bytes, _: str) -> bytes:
+            return base64.b64encode(key)
+
+    path = tmp_path / "t.parquet"
+    table = pa.table({"id": [1, 2]})
+    settings = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"k": ["id"]}, plaintext_footer=plaintext_footer, double_wrapping=False
+    )
+    factory = encryption.CryptoFactory(Keys)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), settings)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    with pytest.raises(SourceError) as caught:
+        open_sources(LoadOptions((str(path),)))
+    assert caught.value.code == "encrypted_parquet"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_column_whose_name_is_no_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    table = pa.table({"nnnn": [1]})
+    if suffix == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"nnnn", b"n\xff\xfen"))
+    with pytest.raises(SourceError) as caught:
+        open_sources(LoadOptions((str(path),)))
+    assert (caught.value.code, "not UTF-8" in caught.value.message) == ("22021", True)

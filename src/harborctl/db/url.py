@@ -20,6 +20,7 @@ from harborctl.config import load_config, nearest
 from harborctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from harborctl.config import Config
     from harborctl.model import ConnectionOptions
 
 # Of libpq's environment, what says where to go. PGPASSWORD, PGSSLMODE and the like only say how.
@@ -55,21 +56,25 @@ def resolve(options: ConnectionOptions) -> Address | None:
     """
     if options.url:
         return parse(options.url, "--url")
+    if options.name:
+        return _named(options.name, load_config(options.config))
     if url := os.environ.get("HARBORCTL_URL"):
         return parse(url, "HARBORCTL_URL")
-    if options.name:
-        connections = load_config(options.config).connections
-        if options.name not in connections:
-            raise UsageError(
-                f"the configuration has no connection {options.name}",
-                code="no_such_connection",
-                hint=nearest(options.name, connections)
-                or f'Add [connections.{options.name}] with url = "postgresql://…" to harborctl.toml.',
-            )
-        return parse(connections[options.name].resolved(options.name), f"connection {options.name}")
     if any(os.environ.get(name) for name in LIBPQ_PLACES):
         return Address({}, display({}), pgbouncer=_pgbouncer(None))
-    return None
+    config = load_config(options.config)
+    return _named(config.default, config) if config.default else None
+
+
+def _named(name: str, config: Config) -> Address:
+    if name not in config.connections:
+        raise UsageError(
+            f"the configuration has no connection {name}",
+            code="no_such_connection",
+            hint=nearest(name, config.connections)
+            or f'Add [connections.{name}] with url = "postgresql://…" to harborctl.toml.',
+        )
+    return parse(config.connections[name].resolved(name), f"connection {name}")
 
 
 def parse(url: str, source: str) -> Address:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 NOT_NULL_VIOLATION = "23502"
 
+# What else than the delimiter given separates the fields of a file whose header is a single name with it.
+_SIGNS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+DELIMITERS = tuple(_SIGNS)
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedColumn:
@@ -310,6 +314,14 @@ def _unknown(
             free.remove(match)
             renames[position] = match
     names = [own.names[position] for position in positions]
+    if len(source.schema) == 1 and (delimiter := next((sign for sign in DELIMITERS if sign in names[0]), None)):
+        spelled = "tab" if delimiter == "\t" else delimiter
+        return TargetError(
+            f"{source.name} has a single column, {names[0]}: its fields seem to be separated by {_SIGNS[delimiter]}",
+            code=NO_SUCH_COLUMN,
+            column=names[0],
+            hint=f"Say --delimiter {shlex.quote(spelled)}.",
+        )
     lacking = [name for name in missing if name not in renames.values()]
     also = f", and {source.name} lacks {listed(lacking)}, which {_be(lacking)} required" if lacking else ""
     return TargetError(

@@ -15,7 +15,7 @@ from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location, SourceFormat
-from harborctl.sources.batch import Batch, Original
+from harborctl.sources.batch import Batch, Original, bad_names
 from harborctl.sources.files import SourceFile, sha256_of
 from harborctl.sources.mapped import Mapped
 from harborctl.sources.read_again import Block, Rereadable
@@ -50,7 +50,11 @@ class ArrowSource:
             self._stream = pa.PythonFile(self._raw, mode="r") if self._map is None else self._map.reader()
             self._reader = pa.ipc.open_file(self._stream) if self._is_file else pa.ipc.open_stream(self._stream)
             self.schema: pa.Schema = self._reader.schema
-        except (pa.ArrowException, OSError, ValueError) as error:  # the latter of names that are not UTF-8
+            _ = self.schema.names
+        except UnicodeDecodeError as error:
+            self.close()
+            raise bad_names(file.name) from error
+        except (pa.ArrowException, OSError) as error:
             self.close()
             raise SourceError(
                 f"{self.name} is not a readable Arrow file: {error}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from harborctl.errors import SourceError
 from harborctl.model import FileResult, Location, SourceFormat
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Malformed(Protocol):
     """
 
     def __call__(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None: ...
+
+
+def bad_names(file: str) -> SourceError:
+    """The names of the columns of a typed source are not text."""
+    return SourceError(
+        f"a column of {file} has a name that is not UTF-8",
+        code="22021",
+        hint="Let the program that wrote it give the column another name.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

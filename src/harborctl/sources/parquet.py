@@ -7,6 +7,7 @@ are finer comes with nanoseconds after all.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from pyarrow import types
 
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import FileResult, Location, SourceFormat
-from harborctl.sources.batch import FINER, Batch, Original
+from harborctl.sources.batch import FINER, Batch, Original, bad_names
 from harborctl.sources.files import SourceFile, sha256_of
 from harborctl.sources.mapped import Mapped
 from harborctl.sources.sizes import BATCH_BYTES, BATCH_ROWS, bytes_per_row, cut, rows_within
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 256 * 1024
 
 PROBED_ROWS = 64
+
+ENCRYPTED_MAGIC = b"PARE"
+KEY_MATERIAL = b'"keyMaterialType"'
 
 # Files of larger rows are mapped: pyarrow writes pages of a thousand rows, however large, and buffers for them would be
 # most of the memory.
@@ -64,14 +68,18 @@ class ParquetSource:
         self._row_bytes = 0.0
         try:
             self._file = _opened(file.path, "us")
+            if _is_encrypted(file.path, self._file.metadata.serialized_size):
+                raise self._encrypted()
             self._map = Mapped(file) if _has_large_rows(self._file) else None
             if self._map is not None:
                 self._file = _opened(self._map.reader(), "us")
             self.schema: pa.Schema = self._file.schema_arrow
             self._int96 = _int96_columns(self._file)
             self._nanoseconds = _opened(self._map.reader() if self._map else file.path, "ns") if self._int96 else None
+        except UnicodeDecodeError as error:
+            raise bad_names(file.name) from error
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._unreadable(error) from error
+            raise (self._encrypted() if _starts_encrypted(file.path) else self._unreadable(error)) from error
         for number in self._int96:
             self.schema = self.schema.set(number, self.schema.field(number).with_metadata({FINER: b"ns"}))
 
@@ -222,6 +230,33 @@ class ParquetSource:
             code="bad_parquet",
             hint="Fetch the file again: it may have been cut short. Another format is named by --format.",
         )
+
+    def _encrypted(self) -> SourceError:
+        return SourceError(
+            f"{self.name} is encrypted, and harborctl has no keys",
+            code="encrypted_parquet",
+            hint="Decrypt it with the program that has the keys, and load what that writes.",
+        )
+
+
+def _starts_encrypted(path: Path) -> bool:
+    """Whether all of the file is encrypted, its footer too.
+
+    https://github.com/apache/parquet-format/blob/master/Encryption.md
+    """
+    with path.open("rb") as raw:
+        return raw.read(len(ENCRYPTED_MAGIC)) == ENCRYPTED_MAGIC
+
+
+def _is_encrypted(path: Path, footer_bytes: int) -> bool:
+    """Whether columns are encrypted under a footer that is not.
+
+    Arrow ends the process where it looks into such a column, and does not tell before. Its own tools, and Spark's, name
+    the keys in the footer.
+    """
+    with path.open("rb") as raw:
+        raw.seek(-min(footer_bytes + 8, path.stat().st_size), os.SEEK_END)
+        return KEY_MATERIAL in raw.read()
 
 
 def _has_large_rows(file: pq.ParquetFile) -> bool:
