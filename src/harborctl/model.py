@@ -258,6 +258,7 @@ class MergeOptions:
         no_block: replace: DELETE instead of TRUNCATE, so that readers need not wait.
         no_lock: sync and replace with `no_block`: others may write to the target meanwhile.
         update_only: upsert: rows whose key is new are left alone.
+        cascade: sync: foreign keys may delete rows of other tables along.
     """
 
     key: tuple[str, ...] = ()
@@ -270,6 +271,7 @@ class MergeOptions:
     no_block: bool = False
     no_lock: bool = False
     update_only: bool = False
+    cascade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +450,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Cascaded:
+    """How many rows of another table foreign keys have deleted along."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Earlier:
     """A load of the ledger that put the same content into the same target in the same way.
 
@@ -479,6 +489,7 @@ class LoadResult:
         changes: of a dry run, up to ten rows of each kind.
         errors: further bad rows behind that of `error`, as many as were found cheaply, up to nine.
         notes: what the user should know besides.
+        cascaded: what sync has deleted from other tables, by foreign keys with ON DELETE CASCADE.
     """
 
     status: Status
@@ -503,6 +514,7 @@ class LoadResult:
     reject_reasons: tuple[RejectReason, ...] = ()
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
+    cascaded: tuple[Cascaded, ...] = ()
     earlier: Earlier | None = None
     pending_rejects: int = 0
     attempts: int = 1

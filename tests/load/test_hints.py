@@ -152,6 +152,8 @@ ELSEWHERE = (
     "Check space and permissions, or name another with --reject-file",
     "Overwrite it with --force.",  # the file came while the load ran
     "--no-block does without",
+    "If that is meant, say --cascade.",  # test_references
+    "Leave new rows alone with --update-only",  # test_targets
 )
 
 

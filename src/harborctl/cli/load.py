@@ -208,6 +208,12 @@ def load_options(
         bool,
         typer.Option("--update-only", help="upsert: leave rows alone whose key is new.", rich_help_panel=ROWS),
     ] = False,
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade", help="sync: let foreign keys delete rows of other tables along.", rich_help_panel=ROWS
+        ),
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Append also files that the ledger says are in.", rich_help_panel=RUNS)
     ] = False,
@@ -388,6 +394,7 @@ def load_options(
             "--no-block": no_block,
             "--no-lock": no_lock,
             "--update-only": update_only,
+            "--cascade": cascade,
         },
     )
     _check_rejecting(
@@ -414,6 +421,7 @@ def load_options(
             no_block=no_block,
             no_lock=no_lock,
             update_only=update_only,
+            cascade=cascade,
         ),
         rejects=RejectOptions(
             on_error=on_error,
@@ -504,6 +512,7 @@ MEANINGS = {
     "--no-block": {Mode.REPLACE},
     "--no-lock": {Mode.SYNC, Mode.REPLACE},
     "--update-only": {Mode.UPSERT},
+    "--cascade": {Mode.SYNC},
 }
 
 

@@ -162,7 +162,8 @@ class Target(Relation):
 
     Attributes:
         keys: the primary key, if there is one, then the other unique indexes.
-        references: foreign keys of other tables that point at it.
+        references: foreign keys of other tables that point at it, or at a partition of it. To a partition, the table
+            that it is of is another one.
         rules: its own, and of a view that the server writes through also those of what is behind it.
         has_children: other tables inherit from it. Partitions do not count.
         before_triggers: row triggers, of it or of a partition, that may change a row, or drop it, before it is written.
@@ -382,13 +383,24 @@ _BEHAVIOUR = text("""
            EXISTS (SELECT FROM pg_trigger
                    WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
                      AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows,
-           (SELECT json_agg(pointing ORDER BY pointing."table", pointing.name)
+           (WITH RECURSIVE own (oid) AS (
+                SELECT CAST(:oid AS oid)
+              UNION
+                SELECT relid::oid FROM pg_partition_tree(CAST(:oid AS oid))
+            ), met AS (
+                -- What points at a partition mostly was declared for the table that it is of.
+                SELECT oid, conparentid FROM pg_constraint
+                WHERE contype = 'f' AND confrelid IN (SELECT oid FROM own) AND conrelid NOT IN (SELECT oid FROM own)
+              UNION
+                SELECT above.oid, above.conparentid
+                FROM met JOIN pg_constraint AS above ON above.oid = met.conparentid
+            )
+            SELECT json_agg(pointing ORDER BY pointing."table", pointing.name)
             FROM (SELECT conname::text AS name, namespace.nspname || '.' || class.relname AS "table"
-                  FROM pg_constraint AS reference
+                  FROM met JOIN pg_constraint AS reference ON reference.oid = met.oid
                   JOIN pg_class AS class ON class.oid = reference.conrelid
                   JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-                  WHERE reference.confrelid = :oid AND reference.contype = 'f' AND reference.conrelid <> :oid
-                    AND reference.conparentid = 0) AS pointing) AS pointing,
+                  WHERE met.conparentid = 0) AS pointing) AS pointing,
            (WITH RECURSIVE written AS (
                 SELECT CAST(:oid AS oid) AS oid
               UNION

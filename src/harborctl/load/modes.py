@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import case, delete, func, select
 
+from harborctl.db.cascades import Along, counts_rows, rows_before, taken_along, taken_since
 from harborctl.db.statistics import analyze, touched
 from harborctl.errors import BadRow, StatementFailed, TargetError
 from harborctl.load.changes import emptied, merge_changes
@@ -25,7 +26,7 @@ from harborctl.load.staging import (
     stage_for_merge,
 )
 from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
-from harborctl.model import Limit, Mode, OnDuplicate, WriterName
+from harborctl.model import Cascaded, Limit, Mode, OnDuplicate, WriterName
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from harborctl.load.rejects import Rejects
     from harborctl.load.rows import Progress, Written
     from harborctl.load.watch import KeyWatch, Places
-    from harborctl.model import Change, LoadOptions
+    from harborctl.model import Change, LoadOptions, MergeOptions
 
 # A feed that was cut short must not empty the table unnoticed.
 MAX_DELETE = Limit(percent=20)
@@ -65,6 +66,7 @@ class Work:
         changes: filled in a dry run.
         rejects: where bad rows are put aside; None if the first one ends the load.
         notes: what the user should know of the outcome.
+        cascaded: what foreign keys have deleted along.
     """
 
     connection: Connection
@@ -78,6 +80,7 @@ class Work:
     changes: list[Change] = field(default_factory=list)
     rejects: Rejects | None = None
     notes: list[str] = field(default_factory=list)
+    cascaded: tuple[Cascaded, ...] = ()
 
     @property
     def careful(self) -> bool:
@@ -228,7 +231,7 @@ def _merge(work: Work) -> Account:
         missing = _check_missing(work, merge, staged)
         if work.options.dry_run:
             work.changes.extend(merge_changes(connection, merge, plan))
-        deleted = _delete_missing(work, merge, missing)
+        deleted = _delete_missing(work, merge, missing, staged)
     elif work.options.dry_run:
         work.changes.extend(merge_changes(connection, merge, plan))
     account = merge.write(connection, staged - duplicates)
@@ -259,7 +262,7 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
         # A row that was put aside has its row in the table, perhaps, and nobody can tell which one it is.
         work.notes.append("no rows were deleted: a rejected row may be one of those that the source seems to lack")
     elif plan.mode is Mode.SYNC:
-        deleted = _delete_missing(work, merge, _check_missing(work, merge, staged))
+        deleted = _delete_missing(work, merge, _check_missing(work, merge, staged), staged)
     if work.options.dry_run:
         work.changes.extend(merge_changes(connection, merge, plan))
     account = late.write(staging, lambda part, rows: Merge(part, plan, key).write(connection, rows))
@@ -356,7 +359,7 @@ def _check_missing(work: Work, merge: Merge, staged: int) -> Missing:
             hint="If that is meant, say --allow-empty.",
         )
     missing = merge.count_missing(work.connection)
-    limit = options.max_delete or (None if staged == 0 else MAX_DELETE)
+    limit = _delete_limit(options, staged)
     if limit is not None and not limit.allows(missing.rows, missing.total):
         raise StatementFailed(
             f"sync would delete {missing.rows:,} of {missing.total:,} rows of {label}; the limit is {limit}",
@@ -366,7 +369,7 @@ def _check_missing(work: Work, merge: Merge, staged: int) -> Missing:
     return missing
 
 
-def _delete_missing(work: Work, merge: Merge, missing: Missing) -> int:
+def _delete_missing(work: Work, merge: Merge, missing: Missing, staged: int) -> int:
     """Delete what the source lacks; returns how many rows are gone, those that went with them included.
 
     Raises:
@@ -375,12 +378,19 @@ def _delete_missing(work: Work, merge: Merge, missing: Missing) -> int:
     if not missing.rows:
         return 0
     connection, target = work.connection, work.plan.target
-    before = touched(connection, target)
+    before, along = touched(connection, target), taken_along(connection, target)
     asked = merge.delete_missing(connection)
     after = touched(connection, target)
     deleted, updated = after.deleted - before.deleted, after.updated - before.updated
+    _check_lost(work, merge, missing, asked=asked, deleted=deleted, updated=updated)
+    _settle_along(work, missing, staged, along)
+    return max(asked, deleted)  # a server with track_counts off counts nothing
+
+
+def _check_lost(work: Work, merge: Merge, missing: Missing, *, asked: int, deleted: int, updated: int) -> None:
+    connection, target = work.connection, work.plan.target
     if deleted == asked == missing.rows and not updated:
-        return deleted
+        return
     left = merge.count_missing(connection)
     if (lost := missing.found - left.found) > 0:
         raise StatementFailed(
@@ -395,4 +405,54 @@ def _delete_missing(work: Work, merge: Merge, missing: Missing) -> int:
         work.notes.append(
             f"the deletion changed {updated:,} rows that stay: by a foreign key with ON DELETE SET NULL, or a trigger"
         )
-    return max(asked, deleted)  # a server with track_counts off counts nothing
+
+
+def _settle_along(work: Work, missing: Missing, staged: int, before: tuple[Along, ...]) -> None:
+    """See what foreign keys have taken along from other tables.
+
+    Raises:
+        StatementFailed: something, and the options do not allow it, or not so much.
+    """
+    connection, target, options = work.connection, work.plan.target, work.options.merge
+    if before and not counts_rows(connection):
+        tables = ", ".join(each.label for each in before)
+        what = f"foreign keys may change rows of {tables} when rows of {target.label} are deleted, and this server does"
+        if not options.cascade:
+            raise StatementFailed(
+                f"{what} not count them (track_counts is off)", code="cascade", hint="If that is meant, say --cascade."
+            )
+        work.notes.append(f"{what} not count them")
+        return
+    along = taken_since(connection, target, before)
+    work.cascaded = tuple(Cascaded(each.label, each.deleted) for each in along if each.deleted)
+    gone = ", ".join(f"{each.rows:,} rows of {each.table}" for each in work.cascaded)
+    if gone and not options.cascade:
+        raise StatementFailed(
+            f"sync would delete rows of other tables with those of {target.label}, by foreign keys: {gone}",
+            code="cascade",
+            hint="If that is meant, say --cascade.",
+        )
+    if gone:
+        work.notes.append(f"foreign keys deleted with them: {gone}")
+    changed = ", ".join(f"{each.updated:,} rows of {each.label}" for each in along if each.updated)
+    if changed:
+        work.notes.append(f"the deletion changed {changed}: by a foreign key with ON DELETE SET NULL, or a trigger")
+    limit = _delete_limit(options, staged)
+    if not gone or limit is None:
+        return
+    rows = missing.rows + sum(each.rows for each in work.cascaded)
+    total = (
+        missing.total + sum(rows_before(connection, each) for each in along if each.deleted) if limit.percent else rows
+    )
+    if not limit.allows(rows, total):
+        raise StatementFailed(
+            f"sync would delete {missing.rows:,} rows of {target.label}, and by foreign keys {gone}; the limit is"
+            f" {limit}{' of all these tables' if limit.percent else ''}",
+            code="delete_limit",
+            hint="Look whether the source is complete; --max-delete N or N% raises the limit.",
+        )
+
+
+def _delete_limit(options: MergeOptions, staged: int) -> Limit | None:
+    """How much may be deleted. A source without any row has been allowed."""
+    return options.max_delete or (MAX_DELETE if staged else None)

@@ -303,7 +303,7 @@ class Attempt:
         analyze_after(connection, work.plan.target, changed, self.options.analyze)
         has_rejects = self.ending is not None and self.ending.rejected
         status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
-        result = self.summary(status)
+        result = replace(self.summary(status), cascaded=work.cascaded)
         result = replace(result, **asdict(account), notes=(*result.notes, *work.notes))
         with on_empty_path(connection):
             self.refuse_twice(connection, result)
@@ -563,7 +563,7 @@ class Attempt:
                 for sequence in sequences
             )
         changes = sorted(work.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
-        result = self.summary(Status.DRY_RUN)
+        result = replace(self.summary(Status.DRY_RUN), cascaded=work.cascaded)
         with on_empty_path(connection):
             self.refuse_twice(connection, result)
         return replace(result, **asdict(account), changes=tuple(changes), notes=(*result.notes, *notes))
