@@ -320,7 +320,7 @@ def _check_sheet(query: Query, texts: Texts, data: bytes) -> None:
 
 
 # What Parquet's types cannot hold.
-UNFIT = re.compile(r"[iI]nfinity|BC|24:00|NaN|^\d{5,}-|\{\{")
+UNFIT = re.compile(r"[iI]nfinity|BC|24:00|NaN|\d{5,}-\d\d-|\{\{")
 
 
 def _check_parquet(
