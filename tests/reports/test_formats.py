@@ -272,6 +272,18 @@ def test_parquet_of_moments_before_there_was_a_standard_time(engine: Engine, lin
     assert caught.value.column == "never"
 
 
+def test_parquet_of_numbers_of_more_than_38_digits(engine: Engine) -> None:
+    found = table(
+        written(
+            engine,
+            "SELECT (10::numeric ^ 45 + 0.25)::numeric(50,2) AS n UNION ALL SELECT NULL::numeric(50,2)",
+            Format.PARQUET,
+        )
+    )
+    assert found.schema.field("n").type == pa.decimal256(50, 2)
+    assert found.to_pylist() == [{"n": Decimal(f"{10**45}.25")}, {"n": None}]
+
+
 def test_parquet_of_no_columns(engine: Engine) -> None:
     with pytest.raises(HarborctlError, match=r"^Parquet holds columns, and the report has none$"):
         written(engine, "SELECT FROM generate_series(1, 2)", Format.PARQUET)
@@ -290,6 +302,8 @@ def test_parquet_of_nothing(engine: Engine) -> None:
         ("SELECT 'infinity'::date AS d", "d", "infinity"),
         ("SELECT 'NaN'::numeric AS d", "d", "NaN"),
         ("SELECT 'NaN'::numeric(5,2) AS d", "d", "NaN"),
+        ("SELECT 1 AS a, 'NaN'::numeric(50,2) AS d", "d", "NaN"),
+        ("SELECT 'NaN'::numeric AS d UNION ALL SELECT 10::numeric ^ 60", "d", "NaN"),
         ("SELECT '0044-03-15 12:00:00+00 BC'::timestamptz AS d", "d", "0044-03-15 12:00:00+00 BC"),
         ("SELECT 1 AS a, '24:00'::time AS d", "d", "24:00:00"),
         ("SELECT ARRAY['infinity'::date] AS d", "d", "infinity"),

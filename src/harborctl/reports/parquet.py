@@ -78,7 +78,8 @@ class _Field:
     @property
     def read_as(self) -> Any:
         """The type that Arrow reads from CSV; the rest is `_finished`'s."""
-        plain = self.is_list or self.type is None or pa.types.is_binary(self.type)
+        # Arrow reads no decimal of more than 38 digits from CSV; it casts text to one.
+        plain = self.is_list or self.type is None or pa.types.is_binary(self.type) or pa.types.is_decimal256(self.type)
         return pa.string() if plain else self.type
 
 
@@ -389,6 +390,9 @@ def _fits(text: str, kind: Any) -> bool:
     try:
         if kind == _MOMENT:
             _moments([text])
+            return True
+        if pa.types.is_decimal256(kind):
+            pc.cast(pa.array([text]), kind)
             return True
         pa.csv.read_csv(
             pa.BufferReader(text.encode() + b"\n"),
