@@ -75,6 +75,7 @@ CREATE TABLE items (
 );
 CREATE TABLE parts (id integer, code varchar, PRIMARY KEY (id)) PARTITION BY RANGE (id);
 CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+CREATE TABLE log (id integer, code varchar);
 """
 
 GOOD = "id,code,price,parent,seen\n" + "".join(f"{n},c{n},{n}.50,p,2026-01-01\n" for n in range(1, 40))
@@ -102,6 +103,8 @@ def test_no_command_calls_what_stands_in_public(planted: str, invoke: Invoke, tm
     (tmp_path / "good.csv").write_text(GOOD)
     (tmp_path / "bad.csv").write_text(BAD)
     (tmp_path / "few.csv").write_text(GOOD[: GOOD.index("30,")])
+    for writer in ("copy", "values"):
+        (tmp_path / f"{writer}.csv").write_text(f"id,code\n1,{writer}\n")
     (tmp_path / "parts.csv").write_text("id,code\n1,a\n2,b\n")
     (tmp_path / "mine.sql").write_text("-- title: Mine\nSELECT id, price FROM items WHERE id = 1\n")
     (tmp_path / "harborctl.toml").write_text(
@@ -112,6 +115,8 @@ def test_no_command_calls_what_stands_in_public(planted: str, invoke: Invoke, tm
         reject = ("load", "bad.csv", "-t", "items", "--json", "--writer", writer, "--on-error", "reject", "--force")
         for code, *arguments in (
             (0, *load, "--mode", "replace"),
+            (0, "load", f"{writer}.csv", "-t", "log", "--json", "--writer", writer),  # two looks at the ledger
+            (0, "load", f"{writer}.csv", "-t", "log", "--json", "--dry-run"),
             (0, *load, "--mode", "upsert"),
             (0, *load, "--mode", "upsert", "--key", "code", "--touch", "made", "--newest-by", "seen"),
             (0, *load, "--mode", "ignore", "--check", "price > 0"),
