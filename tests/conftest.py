@@ -151,7 +151,10 @@ def harborctl(database_url: str, tmp_path: Path) -> Harborctl:
 def made_database(server_url: str, name: str, *, template: str) -> Iterator[str]:
     """A database that exists inside this block; its URL."""
     with psycopg.connect(server_url, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        # Without fsync, copying files takes a quarter of the time that copying through the log takes.
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
         connection.execute(create)
         try:
             yield url_of(server_url, name)
