@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.model import Cascaded, Limit
+from harborctl.model import Cascaded, Limit, LoadResult
 from tests.inprocess import Invoke, invoke
 from tests.load.direct import LoadRows, counts, refusal, rows_loader
 
@@ -38,6 +38,17 @@ FAMILY = """
 
 def rows(database: Database, query: str) -> list[Any]:
     return database.execute(query).fetchall()
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rejecting(load_rows: LoadRows, *given: Any, **settings: Any) -> LoadResult:
+    """A load that puts bad rows aside; the reject file of the one before goes away."""
+    Path("rows.rejects.csv").unlink(missing_ok=True)
+    return load_rows(*given, on_error="reject", **settings)
 
 
 def feed(numbers: range) -> str:
@@ -130,3 +141,133 @@ def test_the_document_says_what_went_along(database: Database, invoke: Invoke, t
         {"table": "public.grand", "rows": 4},
     ]
     assert invoke("load", "parent.csv", "--cascade").code == 2
+
+
+TREE = "CREATE TABLE tree (id integer PRIMARY KEY, up integer REFERENCES tree, v text CHECK (v <> 'bad'))"
+# 1 → 3 → 2, and two in a ring; 6 hangs on nothing, 7 on 6, 8 is bad and 9 hangs on it.
+KIN = "id,up,v\n1,3,a\n3,2,a\n2,,a\n4,5,a\n5,4,a\n6,99,a\n7,6,a\n8,1,bad\n9,8,a\n10,1,a\n"
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+@pytest.mark.parametrize("mode", ["append", "ignore", "upsert", "sync"])
+def test_rows_wait_for_each_other(
+    database: Database, load_rows: LoadRows, writer: str, mode: str, partitioned: bool
+) -> None:
+    database.execute(TREE + (" PARTITION BY RANGE (id)" if partitioned else ""))
+    if partitioned:
+        database.execute(
+            "CREATE TABLE low PARTITION OF tree FOR VALUES FROM (0) TO (4); CREATE TABLE high PARTITION OF tree DEFAULT"
+        )
+    whole = rejecting(load_rows, "id,up,v\n1,3,a\n3,2,a\n2,,a\n4,5,a\n5,4,a\n", "tree", mode, writer=writer)
+    assert counts(whole) == {"inserted": 5}
+    database.execute("DELETE FROM tree")
+    result = rejecting(load_rows, KIN, "tree", mode, writer=writer)
+    left = [number for (number,) in rows(database, "SELECT id FROM tree ORDER BY 1")]
+    assert left == [1, 2, 3, 4, 5, 10]
+    assert counts(result) == {"inserted": 6, "rejected": 4}
+    assert {(reason.code, reason.column, reason.count) for reason in result.reject_reasons} == {
+        ("23503", "up", 3),
+        ("23514", "v", 1),
+    }
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rows_wait_for_those_of_other_files(database: Database, invoke: Invoke, tmp_path: Path, mode: str) -> None:
+    database.execute(TREE)
+    for name, text in (("a", "id,up\n1,4\n2,99\n"), ("b", "up,id\n1,3\n,4\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    given = ("a.csv", "b.csv", "-t", "tree", "-m", mode, "--on-error", "reject", "--json")
+    result = invoke("load", *given)
+    assert (result.code, json.loads(result.stdout)["rejected"]) == (4, 1), result
+    assert rows(database, "SELECT id FROM tree ORDER BY 1") == [(1,), (3,), (4,)]
+    (tmp_path / "a.csv").write_text("id,up\n1,4\n2,99\n5,1\n")
+    for option in (("--commit-every", "1"), ("--jobs", "2")):
+        if mode == "append" or option[0] == "--commit-every":
+            refused = invoke("load", *given, "--force", *option)
+            assert refused.code == 2
+            error = json.loads(refused.stdout)["error"]
+            assert (error["code"], error["hint"]) == ("not_divisible", f"Leave {option[0]} out.")
+    assert invoke("load", *given, "--force").code == 4
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_a_trigger_of_a_partition_changes_rows_before_they_are_judged(
+    database: Database, load_rows: LoadRows, writer: str, mode: str
+) -> None:
+    database.execute(
+        "CREATE TABLE other (id integer PRIMARY KEY); INSERT INTO other VALUES (1);"
+        "CREATE TABLE t (id integer PRIMARY KEY, r integer REFERENCES other, v integer CHECK (v > 0))"
+        " PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE high PARTITION OF t DEFAULT;"
+        "CREATE FUNCTION mend() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.r := 1; NEW.v := abs(NEW.v); RETURN NEW; END';"
+        "CREATE TRIGGER mend BEFORE INSERT OR UPDATE ON low FOR EACH ROW EXECUTE FUNCTION mend()"
+    )
+    feed = "id,r,v\n" + "".join(f"{n},{n},{-n}\n" for n in range(1, 21))
+    result = rejecting(load_rows, feed, "t", mode, writer=writer)
+    assert counts(result) == {"inserted": 9, "rejected": 11}
+    assert rows(database, "SELECT count(*), min(v), max(r) FROM t") == [(9, 1, 1)]
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_constraints_of_partitions(database: Database, load_rows: LoadRows, writer: str, mode: str) -> None:
+    """An own name of a partition's does not make all foreign keys suspects, and holds there only."""
+    database.execute(
+        "CREATE TABLE other (id integer PRIMARY KEY); INSERT INTO other VALUES (1);"
+        "CREATE TABLE t (id integer PRIMARY KEY, r integer, q integer REFERENCES other) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE high PARTITION OF t DEFAULT;"
+        "ALTER TABLE low ADD CONSTRAINT low_only FOREIGN KEY (r) REFERENCES other;"
+        "ALTER TABLE low ADD CONSTRAINT low_check CHECK (id <> 3)"
+    )
+    feed = "id,r,q\n" + "".join(f"{n},{1 + (n % 2 == 0)},{1 + (n == 15)}\n" for n in range(1, 21))
+    result = rejecting(load_rows, feed, "t", mode, writer=writer)
+    assert counts(result) == {"inserted": 14, "rejected": 6}
+    assert {(reason.column, reason.count) for reason in result.reject_reasons} == {("r", 4), ("q", 1), ("id", 1)}
+
+
+@pytest.mark.parametrize("mode", ["upsert", "sync"])
+def test_what_is_not_valid_is_not_held_against_unchanged_rows(
+    database: Database, load_rows: LoadRows, writer: str, mode: str
+) -> None:
+    database.execute(
+        "CREATE TABLE other (id integer PRIMARY KEY); INSERT INTO other VALUES (1);"
+        "CREATE TABLE t (id integer PRIMARY KEY, v integer, r integer, w text DEFAULT 'old');"
+        "INSERT INTO t SELECT n, -n, n, 'old' FROM generate_series(1, 20) AS n;"
+        "ALTER TABLE t ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;"
+        "ALTER TABLE t ADD CONSTRAINT there FOREIGN KEY (r) REFERENCES other NOT VALID"
+    )
+    old = "".join(f"{n},{-n},{n},old\n" for n in range(1, 21))
+    new = "21,-1,1,a\n22,1,7,a\n23,1,1,a\n"
+    result = rejecting(load_rows, "id,v,r,w\n" + old + new, "t", mode, writer=writer)
+    assert counts(result) == {"inserted": 1, "unchanged": 20, "rejected": 2}
+    # A row that is updated is checked, but not for a foreign key that stays as it is.
+    database.execute("ALTER TABLE t DROP CONSTRAINT positive")
+    result = rejecting(load_rows, "id,v,r,w\n" + old.replace("old", "new") + new, "t", mode, writer=writer)
+    assert counts(result) == {"updated": 20, "inserted": 1, "unchanged": 1, "rejected": 1}
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_what_is_not_enforced_is_not_held_against_rows(
+    database: Database, load_rows: LoadRows, writer: str, mode: str
+) -> None:
+    if database.info.server_version < 180000:
+        pytest.skip("NOT ENFORCED is of PostgreSQL 18")
+    database.execute(
+        "CREATE TABLE other (id integer PRIMARY KEY); INSERT INTO other VALUES (1);"
+        "CREATE TABLE t (id integer PRIMARY KEY, r integer, CONSTRAINT hard FOREIGN KEY (r) REFERENCES other,"
+        " s integer, CONSTRAINT soft FOREIGN KEY (s) REFERENCES other NOT ENFORCED,"
+        " CONSTRAINT check_soft CHECK (s < 0) NOT ENFORCED, CONSTRAINT check_hard CHECK (s <> 7))"
+    )
+    feed = "id,r,s\n" + "".join(f"{n},{1 + n % 2},{n}\n" for n in range(1, 21))
+    result = rejecting(load_rows, feed, "t", mode, writer=writer)
+    assert counts(result) == {"inserted": 10, "rejected": 10}
+
+
+def test_rows_of_an_heir_are_not_in_the_way(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); CREATE TABLE heir () INHERITS (t);"
+        "INSERT INTO t VALUES (1), (2), (3), (4), (5); INSERT INTO heir SELECT n FROM generate_series(6, 20) AS n"
+    )
+    feed = "id,v\n" + "".join(f"{n},a\n" for n in range(1, 31))
+    result = rejecting(load_rows, feed, "t", "append", writer=writer)
+    assert counts(result) == {"inserted": 25, "rejected": 5}

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import DropTable
 
 from harborctl.db.failures import translate
 from harborctl.load.copy_writer import CONTEXT, server_speaks
 from harborctl.load.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat
 from harborctl.load.insert import insert_into
 from harborctl.load.rows import may_be_of_a_row
-from harborctl.load.staging import identifier
+from harborctl.load.staging import STAGING, create_staging, identifier
 from harborctl.load.values_writer import rows_of
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ class Attempt(Protocol):
     def of(self, plan: Plan) -> Attempt:
         """The same way, for rows of another plan that go into a table of our own."""
 
+    def at_once(self) -> Attempt:
+        """The same way in one statement, so that rows may refer to each other."""
+
     def send(self, table: Table, slices: Iterator[Slice]) -> int:
         """Send all rows, which are encoded alike, and return how many the server says went in.
 
@@ -83,6 +88,10 @@ class CopyAttempt:
     def of(self, plan: Plan) -> CopyAttempt:
         """See `Attempt.of`."""
         return CopyAttempt(self._connection, plan)
+
+    def at_once(self) -> CopyAttempt:
+        """See `Attempt.at_once`."""
+        return self
 
     def send(self, table: Table, slices: Iterator[Slice]) -> int:
         """See `Attempt.send`."""
@@ -130,6 +139,10 @@ class ValuesAttempt:
         """See `Attempt.of`."""
         return ValuesAttempt(self._connection, plan, self._batch_size)
 
+    def at_once(self) -> StagedAttempt:
+        """See `Attempt.at_once`."""
+        return StagedAttempt(self._connection, self._plan, self)
+
     def send(self, table: Table, slices: Iterator[Slice]) -> int:
         """See `Attempt.send`."""
         statement = insert_into(table, self._plan)
@@ -148,6 +161,41 @@ class ValuesAttempt:
             constraint = cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
             raise Refusal(failure, sent, sent + count, constraint) from error
         return inserted
+
+
+class StagedAttempt:
+    """By INSERT into a temporary table, and from there by another one. See `Attempt`."""
+
+    encodes = False
+
+    def __init__(self, connection: Connection, plan: Plan, values: ValuesAttempt) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._values = values
+
+    def of(self, plan: Plan) -> ValuesAttempt:
+        """See `Attempt.of`."""
+        return self._values.of(plan)
+
+    def at_once(self) -> StagedAttempt:
+        """See `Attempt.at_once`."""
+        return self
+
+    def send(self, table: Table, slices: Iterator[Slice]) -> int:
+        """See `Attempt.send`."""
+        sent = 0
+        try:
+            with self._connection.begin_nested():
+                staging = create_staging(self._connection, self._plan, f"{STAGING}_at_once")
+                sent = self._values.send(staging, slices)
+                rows = select(*(staging.c[name] for name in self._plan.names))
+                statement = insert_into(table, self._plan).from_select(list(self._plan.names), rows)
+                inserted = self._connection.execute(statement).rowcount
+                self._connection.execute(DropTable(staging))
+                return inserted
+        except DBAPIError as error:
+            constraint = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
+            raise Refusal(of_rows(error), 0, sent, constraint) from error
 
 
 def of_rows(error: psycopg.Error | DBAPIError) -> HarborctlError:

@@ -92,7 +92,11 @@ class Judges:
 
 
 class CarefulWriter:
-    """Puts the rows of one plan into one table."""
+    """Puts the rows of one plan into one table.
+
+    Attributes:
+        written: what went in so far.
+    """
 
     def __init__(
         self, table: Table, plan: Plan, attempt: Attempt, screen: Screen, judges: Judges, refuse: Note
@@ -104,12 +108,12 @@ class CarefulWriter:
         self._judges = judges
         self._refuse = refuse
         self._limit = LONGEST_STRETCH
-        self._written = Written()
+        self.written = Written()
         self._order = _Order.FIRST
         self._postponed: list[Slice] = []
 
-    def write(self, batches: Iterable[Batch], progress: Progress) -> Written:
-        """Send all rows.
+    def write(self, batches: Iterable[Batch], progress: Progress) -> None:
+        """Send all rows but those that refer to others of their table which are not there yet.
 
         Raises:
             HarborctlError: the server refused for a reason that is no row's.
@@ -118,24 +122,15 @@ class CarefulWriter:
             following = next(slices, None)
             while following is not None:
                 following = self._send_stretch(following, slices)
-                progress.rows_sent(self._written.sent)
-        self._send_postponed()
-        return self._written
+                progress.rows_sent(self.written.sent)
 
-    def _send_postponed(self) -> None:
-        """Rows that refer to rows of the same table, once all others are in: all of them together, and where that fails
-        one by one, as long as more of them go in."""
-        whole, self._postponed = self._postponed, []
-        if not whole:
-            return
-        self._order = _Order.PARTS
-        self._work_off(_runs(whole, _Run(())))
-        while self._postponed:
-            before, waiting = self._written.sent, self._postponed
-            self._postponed = []
-            self._work_off(_runs(waiting, _Run(())))
-            if self._written.sent == before:
-                self._order = _Order.LAST
+    def send_postponed(self, order: _Order) -> bool:
+        """Try the rows again that wait for others of their table, all of them together, and where that fails one by
+        one. Whether some still wait."""
+        waiting, self._postponed, self._order = self._postponed, [], order
+        self._attempt = self._attempt.at_once()
+        self._work_off(_runs(waiting, _Run(())))
+        return bool(self._postponed)
 
     def _send_stretch(self, first: Slice, rest: Iterator[Slice]) -> Slice | None:
         """Send the next slices while they are read, and see to it that they go in. Returns the slice behind them."""
@@ -273,7 +268,7 @@ class CarefulWriter:
         return replace(reason, value=value_of(self._plan, batch, row, reason.column))
 
     def _went_in(self, slices: Sequence[Slice], inserted: int) -> None:
-        self._written += Written(sum(piece.rows for piece in slices), inserted)
+        self.written += Written(sum(piece.rows for piece in slices), inserted)
 
 
 def _together(last: Slice, piece: Slice) -> bool:
@@ -305,7 +300,7 @@ def write_carefully(
     """Put all rows of all sources into `table`; their numbers into the column `number`, if it has one."""
     # What is checked at commit could no longer be told from other rows.
     work.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-    written = Written()
+    writers = list[CarefulWriter]()
     for position, (stream, own) in enumerate(zip(streams, plans, strict=True)):
         batches, plan = stream, own
         if number is not None:
@@ -320,8 +315,20 @@ def write_carefully(
         if position == 0:
             probes.validate()
         judges = Judges(probes, Inputs(work.connection))
-        written += CarefulWriter(table, plan, attempt, screen, judges, refuse).write(batches, work.progress)
-    return written
+        writers.append(CarefulWriter(table, plan, attempt, screen, judges, refuse))
+        writers[-1].write(batches, work.progress)
+    _send_postponed(writers)
+    return sum((writer.written for writer in writers), Written())
+
+
+def _send_postponed(writers: Sequence[CarefulWriter]) -> None:
+    """Rows that refer to rows of the same table, once all others are in, of all sources; as long as more go in."""
+    order, waits = _Order.PARTS, True
+    while waits:
+        before = sum(writer.written.sent for writer in writers)
+        waits = bool(sum(writer.send_postponed(order) for writer in writers))
+        if sum(writer.written.sent for writer in writers) == before:
+            order = _Order.LAST
 
 
 def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:

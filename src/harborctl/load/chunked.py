@@ -34,7 +34,7 @@ from harborctl.load.lanes import Job, make_lanes
 from harborctl.load.locks import stay_idle, take_named, take_turn
 from harborctl.load.modes import check_target
 from harborctl.load.once import AlreadyLoaded, asks, await_ending, find_begun, find_known, fingerprint, meaning_of
-from harborctl.load.parts import check_parts, refuse_read_once
+from harborctl.load.parts import check_parts, refuse_read_once, refuse_references
 from harborctl.load.run import Attempt
 from harborctl.load.standing import standing_of
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
@@ -166,9 +166,11 @@ class ChunkedLoad(Attempt):
         with books.begin():
             require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
             self.target = target = find_target(books, self.table_name())
-            refers = self.options.run.jobs > 1 and refers_to_itself(books, target)
+            refers = refers_to_itself(books, target)
         check_target(target, self.options.mode)
-        if refers:
+        if refers and self.options.rejects.rejecting:
+            refuse_references(self.options, target.label, len(self.files))
+        if refers and self.options.run.jobs > 1:
             self._go_on_by_one_connection(f"rows of {target.label} refer to others, which only it would see")
         mark = fingerprint(self.options, target, ())
         self._writers_key = key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)

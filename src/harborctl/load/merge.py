@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
+    BigInteger,
     Boolean,
     ColumnElement,
     FromClause,
@@ -22,11 +24,13 @@ from sqlalchemy import (
     Subquery,
     Text,
     and_,
+    any_,
     cast,
     column,
     delete,
     false,
     func,
+    literal,
     literal_column,
     not_,
     or_,
@@ -472,6 +476,17 @@ class Merge:
         staged = numbered.select_from(self._staging.table).subquery("staged")
         both = staged.outerjoin(self._current, self._same_key(staged, self._current))
         return select(staged.c.number, staged.c.own).select_from(both).where(self._is_new()).subquery("new")
+
+    def written_of(self, connection: Connection, numbers: Sequence[int], names: Sequence[str] | None) -> set[int]:
+        """Of the rows with these numbers those that are to be written, where they bring their numbers; with `names`
+        only those in which one of these columns is new."""
+        own = self._staging.order.name
+        staged = self._staged((*self._names, own))
+        rows = self._compared(staged).with_only_columns(staged.c[own])
+        rows = rows.where(staged.c[own] == any_(literal(list(numbers), ARRAY(BigInteger))))
+        if names is not None:
+            rows = rows.where(or_(self._is_new(), *(self._differs(staged, name) for name in names)))
+        return set(connection.execute(rows).scalars())
 
     def _arbiter(self) -> dict[str, Any]:
         """The index of the key, for ON CONFLICT. Other unique indexes on the same columns must not be taken for it:

@@ -242,7 +242,7 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
     """As `_merge`, with the rows that the target refuses put aside."""
     connection, plan, key = work.connection, work.plan, merge.plan
     unread = len(work.rejects or ())
-    late = LateRejects(work, staging)
+    late = LateRejects(work, staging, merge)
     if not key.key.is_plain:
         for number in merge.without_key(connection):
             late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))

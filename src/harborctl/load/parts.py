@@ -65,5 +65,22 @@ def refuse_read_once(options: LoadOptions, name: str) -> None:
     )
 
 
+def refuse_references(options: LoadOptions, label: str, files: int) -> None:
+    """Rows that refer to others of their table may have them in a later part, and would be rejected for that.
+
+    Raises:
+        UsageError: there are several parts.
+    """
+    if options.run.commit_every is None and files == 1:
+        return
+    option = _option(options)
+    raise UsageError(
+        f"rows of {label} refer to others of it, which may stand in a later part of the source: with {option} and"
+        " --on-error reject they would be rejected",
+        code="not_divisible",
+        hint=f"Leave {option} out.",
+    )
+
+
 def _option(options: LoadOptions) -> str:
     return "--commit-every" if options.run.commit_every else "--jobs"

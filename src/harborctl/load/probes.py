@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import bindparam, false, select
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.constraints import Constraint, constraints_of
+from harborctl.db.constraints import Constraint, constraints_of, named
 from harborctl.db.failures import translate
 from harborctl.db.relations import condition
 from harborctl.errors import HarborctlError, StatementFailed, UsageError
@@ -87,7 +87,7 @@ class Probes:
 
     def constraint(self, name: str | None) -> Constraint | None:
         """The constraint of this name."""
-        return next((constraint for constraint in self._known if constraint.name == name), None)
+        return named(self._known, name)
 
     def noticed(self, error: HarborctlError, name: str | None, *, is_named: bool) -> bool:
         """Hear of a violation. Whether more is looked at from now on."""
@@ -96,11 +96,9 @@ class Probes:
         count = self._named[name or ""] = self._named.get(name or "", 0) + 1
         if is_named and count < MOST_NAMED:
             return False
-        found = [constraint for constraint in self._known if constraint.name == name]
-        if not found and error.code == _FOREIGN:  # a partition's name for it
-            found = [constraint for constraint in self._known if constraint.kind == "f"]
-        before = self.version
-        self._active.update({c.name: c for c in found if can_probe(c, self._plan)})
+        before, found = self.version, self.constraint(name)
+        if found is not None and can_probe(found, self._plan):
+            self._active[found.name] = found
         return self.version > before
 
     def violations(self, slices: Sequence[Slice]) -> list[Violation]:
@@ -205,19 +203,26 @@ class Probes:
         )
 
 
-def can_probe(constraint: Constraint, plan: Plan) -> bool:
-    """Whether a query over the columns that the load fills can look for violations."""
-    if not set(plan.names).issuperset(constraint.columns):
+def can_probe(constraint: Constraint, plan: Plan, *, has_all: bool = False) -> bool:
+    """Whether a query over the columns that the load fills can look for violations. Those of rows that refer to others
+    of their own table it only finds where it `has_all` rows."""
+    if not constraint.whole or not set(plan.names).issuperset(constraint.columns):
         return False
     if constraint.kind == "f":
-        return constraint.reference is not None and constraint.reference.sure and not constraint.reference.own
+        reference = constraint.reference
+        if reference is None or not reference.sure:
+            return False
+        return not reference.own or (has_all and set(plan.names).issuperset(reference.columns))
     return constraint.plain or (constraint.kind == "c" and bool(constraint.columns))
 
 
 def violations_in(
     connection: Connection, plan: Plan, constraint: Constraint, table: Table, number: str
 ) -> Iterator[Violation]:
-    """The rows of a temporary table that violate a constraint of the target; none if that cannot be asked."""
+    """The rows of a temporary table that violate a constraint of the target; none if that cannot be asked.
+
+    Rows that refer to others of the target may find them in the temporary table, too.
+    """
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
 
     def rows(query: sql.Composed) -> list[tuple[int, str]]:
@@ -249,7 +254,8 @@ def _violations(
             yield Violation(row, Reason(_FOREIGN, told, column, value), is_certain)
     else:
         message = f'duplicate key value violates unique constraint "{constraint.name}"'
-        target = sql.Identifier(plan.target.schema, name)
+        only = sql.SQL("ONLY " if plan.target.has_children else "")
+        target = only + sql.Identifier(plan.target.schema, name)
         is_certain &= plan.mode in (Mode.APPEND, Mode.REPLACE)
         for row, value in rows(_taken(constraint, table, target, number)):
             told = f"{message}: Key ({keys})=({value}) already exists"
@@ -287,11 +293,14 @@ def _dangling(constraint: Constraint, table: Table, number: str) -> sql.Composed
         sql.SQL("other.{} {} {}").format(sql.Identifier(theirs), sql.SQL(operator), _own(ours))
         for theirs, operator, ours in pairs
     )
+    places = [sql.SQL("ONLY " if reference.only else "") + sql.Identifier(reference.schema, reference.table)]
+    if reference.own:
+        places.append(sql.Composed([identifier(table)]))
     columns = [_own(column) for column in constraint.columns]
     some_null = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(column) for column in columns)
     all_null = sql.SQL(" AND ").join(sql.SQL("{} IS NULL").format(column) for column in columns)
-    lacks = sql.SQL("NOT EXISTS (SELECT FROM {} {} AS other WHERE {})").format(
-        sql.SQL("ONLY" if reference.only else ""), sql.Identifier(reference.schema, reference.table), same
+    lacks = sql.SQL(" AND ").join(
+        sql.SQL("NOT EXISTS (SELECT FROM {} AS other WHERE {})").format(place, same) for place in places
     )
     bad = (
         sql.SQL("NOT ({}) AND (({}) OR {})").format(all_null, some_null, lacks)
@@ -303,7 +312,7 @@ def _dangling(constraint: Constraint, table: Table, number: str) -> sql.Composed
     )
 
 
-def _taken(constraint: Constraint, table: Table, target: sql.Identifier, number: str) -> sql.Composed:
+def _taken(constraint: Constraint, table: Table, target: sql.Composed, number: str) -> sql.Composed:
     same = sql.SQL(" AND ").join(
         sql.SQL("other.{} {} {}").format(sql.Identifier(column), sql.SQL(equality), _own(column))
         for column, equality in zip(constraint.columns, constraint.equalities, strict=True)
