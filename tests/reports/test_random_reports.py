@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -372,7 +374,10 @@ def _same(value: Any, told: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return text.lower() in (("t", "true") if value else ("f", "false"))
     if isinstance(value, float):
-        return repr(value) == repr(float(text)) or (kind == "float4" and f"{value:.6g}" == f"{float(text):.6g}")
+        number = float(text)
+        if kind == "float4" and math.isfinite(number):  # psql shows as many digits as tell it apart from others
+            number = struct.unpack("f", struct.pack("f", number))[0]
+        return value == number or (math.isnan(value) and math.isnan(number))
     if isinstance(value, (int, Decimal)):
         return value == Decimal(text)
     if isinstance(value, bytes):
