@@ -271,3 +271,12 @@ def test_rows_of_an_heir_are_not_in_the_way(database: Database, load_rows: LoadR
     feed = "id,v\n" + "".join(f"{n},a\n" for n in range(1, 31))
     result = rejecting(load_rows, feed, "t", "append", writer=writer)
     assert counts(result) == {"inserted": 25, "rejected": 5}
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+def test_rows_may_refer_to_rows_further_down(database: Database, load_rows: LoadRows, writer: str, mode: str) -> None:
+    database.execute(TREE)
+    feed = "id,up\n1,3\n3,2\n2,\n4,5\n5,4\n"
+    assert counts(load_rows(feed, "tree", mode, writer=writer)) == {"inserted": 5}
+    if mode == "replace":
+        assert counts(load_rows(feed, "tree", mode, writer=writer, no_block=True)) == {"inserted": 5, "deleted": 5}

@@ -169,6 +169,7 @@ class Target(Relation):
         before_triggers: row triggers, of it or of a partition, that may change a row, or drop it, before it is written.
         keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
         filtered: row-level security hides rows from this user.
+        refers_to_itself: its rows may need others of it to be there, or of the table that it is a partition of.
     """
 
     columns: tuple[TargetColumn, ...]
@@ -179,6 +180,7 @@ class Target(Relation):
     before_triggers: tuple[str, ...]
     keeps_rows: bool
     filtered: bool
+    refers_to_itself: bool
 
     def column(self, name: str) -> TargetColumn | None:
         """The column of exactly this name."""
@@ -383,6 +385,12 @@ _BEHAVIOUR = text("""
            EXISTS (SELECT FROM pg_trigger
                    WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
                      AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows,
+           EXISTS (SELECT FROM pg_constraint
+                   WHERE contype = 'f'
+                     AND (conrelid = :oid OR conrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
+                     AND (confrelid = :oid OR confrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid)))
+                          OR confrelid IN (SELECT relid FROM pg_partition_ancestors(CAST(:oid AS oid))))
+                  ) AS refers_to_itself,
            (WITH RECURSIVE own (oid) AS (
                 SELECT CAST(:oid AS oid)
               UNION

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from harborctl.db.catalog import Target
-
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
@@ -142,11 +140,6 @@ _CONSTRAINTS = text("""
     LEFT JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
     ORDER BY whole DESC, demanded.name
 """)
-
-
-def refers_to_itself(connection: Connection, target: Target) -> bool:
-    """Whether rows of the table need others of it to be there."""
-    return any(c.reference is not None and c.reference.own for c in constraints_of(connection, target.oid))
 
 
 def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:

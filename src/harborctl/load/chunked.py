@@ -20,7 +20,6 @@ from sqlalchemy import BigInteger, cast, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import find_target
-from harborctl.db.constraints import refers_to_itself
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.statistics import analyze_after
@@ -126,6 +125,11 @@ class ChunkedLoad(Attempt):
             self._go_on_by_one_connection(str(meeting))
             return self._run()
 
+    @property
+    def has_committed(self) -> bool:
+        """See `Attempt`."""
+        return bool(self.done)
+
     def _go_on_by_one_connection(self, why: str) -> None:
         self.options = replace(self.options, run=replace(self.options.run, jobs=1))
         self.notes = (*self.notes, f"loaded by one connection: {why}")
@@ -166,8 +170,8 @@ class ChunkedLoad(Attempt):
         with books.begin():
             require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
             self.target = target = find_target(books, self.table_name())
-            refers = refers_to_itself(books, target)
         check_target(target, self.options.mode)
+        refers = target.refers_to_itself
         if refers and self.options.rejects.rejecting:
             refuse_references(self.options, target.label, len(self.files))
         if refers and self.options.run.jobs > 1:

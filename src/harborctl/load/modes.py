@@ -161,11 +161,18 @@ def carry_out(work: Work) -> Account:
 
 
 def _append(work: Work) -> Account:
-    target = work.plan.target
-    if work.careful or work.writer is WriterName.VALUES or not (target.kind == "v" or target.filtered):
-        return _direct(work.write(target.table()))
-    # INSERT goes through views and row-level security. COPY does not, and where a view's trigger writes it miscounts.
-    staging = stage_for_merge(work.connection, work.plan, numbered=False)
+    return _inserted(work)
+
+
+def _inserted(work: Work, *, freeze: bool = False) -> Account:
+    """Put all rows into the target."""
+    target, is_values = work.plan.target, work.writer is WriterName.VALUES
+    # COPY does not go through views and row-level security, and where a view's trigger writes it miscounts. INSERT of
+    # row after row does not find what a row refers to further down.
+    staged = target.refers_to_itself if is_values else target.kind == "v" or target.filtered
+    if work.careful or not staged:
+        return _direct(work.write(target.table(), freeze=freeze))
+    staging = stage_for_merge(work.connection, work.plan, numbered=is_values)
     written = work.write(staging.table)
     rows = select(*(staging.table.c[name] for name in work.plan.names)).order_by(staging.order)
     statement = insert_into(target.table(), work.plan).from_select(list(work.plan.names), rows)
@@ -187,7 +194,7 @@ def _replace(work: Work) -> Account:
         count = connection.execute(_count(target)).scalar_one()
         truncate(connection, target)
         # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
-        written = work.write(table, freeze=target.kind == "r" and not work.careful)
+        account = _inserted(work, freeze=target.kind == "r" and not work.careful)
     else:
         emptying = delete(table)
         if target.has_children:
@@ -195,8 +202,8 @@ def _replace(work: Work) -> Account:
         count = connection.execute(emptying).rowcount
         if target.keeps_rows and (kept := connection.execute(_count(target)).scalar_one()):
             work.notes.append(f"{kept:,} of the old rows are still there: a trigger keeps them")
-        written = work.write(table)
-    return replace(_direct(written), deleted=count)
+        account = _inserted(work)
+    return replace(account, deleted=count)
 
 
 def _count(target: Target) -> Select[int]:

@@ -122,6 +122,9 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
             if load.is_overtaken(cause):
                 continue
             if not load.may_begin_anew(cause):
+                from harborctl.load.blame import row_to_blame  # it builds on this module
+
+                cause = row_to_blame(load, cause) or cause
                 if isinstance(cause, BadRow) and load.plans:
                     cause.further = further_bad_rows(database.engine, options, load.found, load.plans, cause)
                     cause.hint = _with_way_on(cause, options)
@@ -219,6 +222,11 @@ class Attempt:
                     return self.unneeded(connection, reason)
             self.committing = None
             return result
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether a part of it is in already."""
+        return False
 
     @property
     def keeps_record(self) -> bool:
