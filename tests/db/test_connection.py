@@ -45,6 +45,9 @@ SECRET = "s3cret"  # noqa: S105  # opens nothing
         ("postgresql://etl@[::1]:7/harbor", "postgresql://etl@[::1]:7/harbor"),
         ("postgresql://etl@/harbor?host=/run/postgresql", "postgresql://etl@/harbor?host=/run/postgresql"),
         ("postgresql://etl@%2Frun%2Fpostgresql/harbor", "postgresql://etl@/harbor?host=/run/postgresql"),
+        ("postgresql://etl@:5515/harbor?host=/tmp/pg15", "postgresql://etl@/harbor?host=/tmp/pg15&port=5515"),
+        ("postgresql://etl@/harbor?host=/a,/b&port=7,8", "postgresql://etl@/harbor?host=/a,/b&port=7,8"),
+        ("postgresql://etl@/harbor?host=/a,b&port=7", "postgresql://etl@/harbor?host=/a,b&port=7"),
         ("postgresql://e%20l@db/h%2Fb", "postgresql://e%20l@db/h%2Fb"),
         ("postgresql://etl@/harbor?hostaddr=10.0.0.1", "postgresql://etl@10.0.0.1/harbor"),
         ("postgresql:///?service=prod", "postgresql:///?service=prod"),
@@ -92,6 +95,8 @@ def test_libpq_gets_what_it_knows() -> None:
         "postgresql://etl:s3cret@db/harbor?sslmod=require",
         "postgresql://etl:s3cret@db/harbor?connect_timeout=soon",
         "postgresql://etl:s3cret@[::1/harbor",
+        "postgresql://etl:s3cret@db/harbor?sslmode=bogus",
+        "postgresql://etl:s3cret@db/harbor?target_session_attrs=writable",
     ],
 )
 def test_a_bad_url_is_not_quoted(url: str) -> None:
@@ -153,10 +158,31 @@ def test_libpq_variables_that_name_a_database(name: str, monkeypatch: pytest.Mon
     assert resolve(ConnectionOptions())
 
 
-@pytest.mark.parametrize("name", ["PGPASSWORD", "PGSSLMODE", "PGAPPNAME", "PGCONNECT_TIMEOUT", "PGOPTIONS"])
+@pytest.mark.parametrize("name", ["PGPASSWORD", "PGSSLROOTCERT", "PGAPPNAME", "PGCONNECT_TIMEOUT", "PGOPTIONS"])
 def test_libpq_variables_that_do_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "7")
     assert resolve(ConnectionOptions()) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("PGPORT", "abc"), ("PGPORT", "0"), ("PGSSLMODE", "verify")])
+def test_libpq_variables_that_libpq_would_refuse(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=name) as caught:
+        resolve(ConnectionOptions(url="postgresql://db/harbor"))
+    assert caught.value.code == "bad_url"
+    assert resolve(ConnectionOptions(url="postgresql://db:1/harbor?sslmode=prefer"))
+
+
+def test_database_url_is_said_to_be_ignored(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:s3cret@other/d")
+    assert resolve(ConnectionOptions()) is None
+    assert caplog.messages == ["DATABASE_URL is not read; HARBORCTL_URL or --url says which database"]
+    caplog.clear()
+    monkeypatch.setenv("HARBORCTL_URL", "postgresql://u@variable/d")
+    address = resolve(ConnectionOptions())
+    assert address
+    assert address.display == "postgresql://u@variable/d"
+    assert caplog.messages == []
 
 
 def test_an_unknown_connection_names_the_nearest(tmp_path: Path) -> None:

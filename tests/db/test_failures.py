@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -204,7 +210,56 @@ def test_a_server_that_never_answers() -> None:
 
 
 def test_no_ssl(server_with_passwords: PasswordServer) -> None:
-    _assert_refused(server_with_passwords.url() + "?sslmode=require", "no_connection", "the server runs", PASSWORD)
+    _assert_refused(server_with_passwords.url() + "?sslmode=require", "no_connection", "has no TLS", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """The port of a server that knows no more of the protocol than TLS, and the folder of its certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("ca", "other"):
+        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", "/CN=db.example.org"]
+        subprocess.run([*make, *files], cwd=folder, check=True, capture_output=True)
+        (folder / f"{name}.key").chmod(0o600)
+    (folder / "open.key").write_bytes((folder / "ca.key").read_bytes())
+    (folder / "open.key").chmod(0o644)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.crt", folder / "ca.key")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, suppress(OSError):
+                client.recv(8)
+                client.sendall(b"S")
+                context.wrap_socket(client, server_side=True).close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield listener.getsockname()[1], folder
+    listener.close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="certificates are made by openssl")
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ("sslmode=verify-full&sslrootcert={}/none.crt", "sslrootcert=FILE"),
+        ("sslmode=verify-ca&sslrootcert={}/other.crt", "did not sign"),
+        ("sslmode=verify-full&sslrootcert={}/ca.crt", "hostaddr=ADDRESS"),
+        ("sslmode=require&sslcert={0}/ca.crt&sslkey={0}/none.key", "sslkey=FILE"),
+        ("sslmode=require&sslcert={0}/ca.crt&sslkey={0}/open.key", "chmod 600"),
+        ("sslmode=require&sslcert={0}/ca.crt&sslkey={0}/other.key", "its own key"),
+    ],
+)
+def test_failures_of_tls(tls: tuple[int, Path], settings: str, hint: str) -> None:
+    port, folder = tls
+    url = f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/d?gssencmode=disable&{settings.format(folder)}"
+    _assert_refused(url, "no_connection", hint, PASSWORD)
 
 
 def _assert_refused(url: str, code: str, hint: str, password: str | None) -> None:

@@ -36,6 +36,26 @@ _REFUSALS = {
     "57P03": "The server is starting or stopping: try again in a moment.",
 }
 
+# Why a handshake of TLS failed. libpq has no codes for these: a hint is the most that is taken from its text, which it
+# does not translate in the wheels of psycopg.
+_TLS = {
+    "root certificate file": "Name the file of the authority that signed the server's certificate by sslrootcert=FILE;"
+    " sslrootcert=system takes the system's.",
+    "certificate verify failed": "The authority in sslrootcert did not sign the server's certificate, or it has"
+    " expired: name the right file by sslrootcert=FILE.",
+    "does not match host name": "Name the host as its certificate does; hostaddr=ADDRESS says besides where it is."
+    " sslmode=verify-ca does not look at the name.",
+    "has group or world access": "chmod 600 the file of the key.",
+    "key values mismatch": "sslcert and sslkey are to name a certificate and its own key.",
+    "private key": "Name the file of the client's key by sslkey=FILE; without a client's certificate none is needed.",
+    "load system root": "Name the file of the authority by sslrootcert=FILE.",
+    "certificate file": "Name the file of the client's certificate by sslcert=FILE.",
+    "certificate required": "This server asks for a client's certificate: name it and its key by sslcert and sslkey.",
+    "unknown ca": "The server does not know who signed the client's certificate in sslcert.",
+    "does not support SSL": "The server has no TLS: turn it on there (ssl = on), or, if nobody else can listen on the"
+    " way, say sslmode=prefer.",
+}
+
 # The server ends the session, or the network did. Class 08 says so too.
 _LOST = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 
@@ -99,8 +119,10 @@ def refused(error: psycopg.Error, state: str | None = None) -> ConnectionFailed:
         state: the SQLSTATE, if `refusal_state` found it out.
     """
     asked_for_password = error.pgconn is not None and (error.pgconn.needs_password or error.pgconn.used_password)
-    hint = _REFUSALS.get(state or "") or (_CHECK_LOGIN if asked_for_password else _CHECK_SERVER)
-    return ConnectionFailed(f"no connection to the database: {_words(error)}", code=state, hint=hint)
+    words = _words(error)
+    tls = next((hint for part, hint in _TLS.items() if state is None and part in words), None)
+    hint = _REFUSALS.get(state or "") or tls or (_CHECK_LOGIN if asked_for_password else _CHECK_SERVER)
+    return ConnectionFailed(f"no connection to the database: {words}", code=state, hint=hint)
 
 
 def refusal_state(conninfo: str, patience: float = 5.0) -> str | None:

@@ -6,6 +6,7 @@ Its complaints are not passed on: they quote the URL, and with it the password. 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass, field
@@ -27,8 +28,20 @@ if TYPE_CHECKING:
 # https://www.postgresql.org/docs/current/libpq-envars.html
 LIBPQ_PLACES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
+logger = logging.getLogger("harborctl")
+
 _SCHEME = re.compile(r"(postgres|postgresql)(\+psycopg)?://")
 _FORM = "Write postgresql://user@host:5432/database, with special characters of the password percent-encoded."
+# What libpq's keywords may be; of a value that is none of these it says so only when it connects.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "load_balance_hosts": ("disable", "random"),
+}
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
 
@@ -54,12 +67,21 @@ def resolve(options: ConnectionOptions) -> Address | None:
     Raises:
         UsageError: a bad URL, or a connection that the configuration lacks. Never quotes the URL.
     """
+    address = _named_database(options)
+    _check_environment(address.parameters if address else {})
+    return address
+
+
+def _named_database(options: ConnectionOptions) -> Address | None:
     if options.url:
         return parse(options.url, "--url")
     if options.name:
         return _named(options.name, load_config(options.config))
     if url := os.environ.get("HARBORCTL_URL"):
         return parse(url, "HARBORCTL_URL")
+    if os.environ.get("DATABASE_URL"):
+        # Many programs find it in their environment: rows shall not go where nobody sent them.
+        logger.warning("DATABASE_URL is not read; HARBORCTL_URL or --url says which database")
     if any(os.environ.get(name) for name in LIBPQ_PLACES):
         return Address({}, display({}), pgbouncer=_pgbouncer(None))
     config = load_config(options.config)
@@ -94,7 +116,7 @@ def parse(url: str, source: str) -> Address:
     except psycopg.Error:
         raise UsageError(f"the URL of {source} is malformed", code="bad_url", hint=_FORM) from None
     texts = {keyword: str(value) for keyword, value in parameters.items()}
-    _check_numbers(texts, source)
+    _check_values(texts, f"the URL of {source}")
     return Address(texts, display(texts), pgbouncer=_pgbouncer(pgbouncer))
 
 
@@ -118,12 +140,27 @@ def _split_query(query: str, source: str) -> tuple[list[str], bool | None]:
     return kept, pgbouncer
 
 
-def _check_numbers(parameters: dict[str, str], source: str) -> None:
+def _check_values(parameters: dict[str, str], source: str) -> None:
     for port in filter(None, parameters.get("port", "").split(",")):
         if not (port.isdecimal() and 0 < int(port) < 65536):
-            raise UsageError(f"the URL of {source} has a port that is not a port number", code="bad_url", hint=_FORM)
+            raise UsageError(f"{source} has a port that is not a port number", code="bad_url", hint=_FORM)
     if not re.fullmatch(r"-?\d+", parameters.get("connect_timeout", "0")):
-        raise UsageError(f"connect_timeout in the URL of {source} is not a number of seconds", code="bad_url")
+        raise UsageError(f"connect_timeout in {source} is not a number of seconds", code="bad_url")
+    for keyword, choices in _CHOICES.items():
+        if (value := parameters.get(keyword)) and value not in choices:
+            raise UsageError(
+                f"{keyword} in {source} is none of {', '.join(choices)}",
+                code="bad_url",
+                hint=nearest(value, choices),
+            )
+
+
+def _check_environment(given: dict[str, str]) -> None:
+    """Of libpq's variables, those that complete `given`: libpq would refuse them when it connects."""
+    for option in pq.Conninfo.get_defaults():
+        variable, keyword = (option.envvar or b"").decode(), option.keyword.decode()
+        if option.val and variable in os.environ and keyword not in given:
+            _check_values({keyword: option.val.decode(errors="replace")}, variable)
 
 
 def _pgbouncer(in_url: bool | None) -> bool:
@@ -151,12 +188,17 @@ def display(parameters: dict[str, str]) -> str:
     ports = found.get("port", "").split(",")
     if len(ports) < len(hosts):
         ports *= len(hosts)
-    network = [
-        (f"[{host}]" if ":" in host else host) + (f":{port}" if port not in {"", "5432"} else "")
-        for host, port in zip(hosts, ports, strict=False)
-        if not host.startswith(("/", "@"))
-    ]
-    query = [f"host={quote(host, safe='/')}" for host in hosts if host.startswith(("/", "@"))]
+    if any(host.startswith(("/", "@")) for host in hosts):  # no place for a folder before the path of a URL
+        network = []
+        query = [f"host={quote(','.join(hosts), safe='/,:')}"]
+        if set(ports) - {"", "5432"}:
+            query.append(f"port={','.join(ports if len(set(ports)) > 1 else ports[:1])}")
+    else:
+        network = [
+            (f"[{host}]" if ":" in host else host) + (f":{port}" if port not in {"", "5432"} else "")
+            for host, port in zip(hosts, ports, strict=False)
+        ]
+        query = []
     query += [f"service={quote(service)}"] if service else []
     return (
         "postgresql://"
