@@ -22,18 +22,22 @@ from sqlalchemy.schema import CreateSchema
 
 from harborctl.cli import migrate
 from harborctl.db import migrations, tables
-from harborctl.errors import AccessDenied, UsageError
+from harborctl.errors import AccessDenied, StatementFailed, UsageError
 from tests.conftest import engine_of, execute, made_database
+from tests.inprocess import Invoke, invoke
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Harborctl
 
+__all__ = ["invoke"]
+
 ROOT = Path(__file__).parents[2]
-HEADS = [revisions[-1] for revisions in migrations.REVISIONS.values()]
-ALL = [revision for revisions in migrations.REVISIONS.values() for revision in revisions]
-NEWEST_FIRST = {branch: list(reversed(revisions)) for branch, revisions in migrations.REVISIONS.items()}
+REVISIONS = migrations.revisions()
+HEADS = [revisions[-1] for revisions in REVISIONS.values()]
+ALL = [revision for revisions in REVISIONS.values() for revision in revisions]
+NEWEST_FIRST = {branch: list(reversed(revisions)) for branch, revisions in REVISIONS.items()}
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def _shape(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
                    a.attidentity, a.attgenerated, a.attcollation, pg_get_expr(d.adbin, d.adrelid)
             FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n
                  ON n.oid = c.relnamespace LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-            WHERE c.relkind = 'r' AND a.attnum > 0 AND {ours} ORDER BY 1, 2, 3""",
+            WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND {ours} ORDER BY 1, 2, 3""",
         "constraints": f"""
             SELECT n.nspname, c.relname, k.conname, k.contype, pg_get_constraintdef(k.oid)
             FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n
@@ -103,15 +107,15 @@ def _tables(engine: Engine) -> set[tuple[str, str]]:
 # ---- the scripts and what is declared ----
 
 
-def test_the_constant_names_the_scripts_in_their_order() -> None:
+def test_revisions_are_read_as_alembic_reads_them() -> None:
     scripts = ScriptDirectory.from_config(migrations.config())
     found = {
         branch: tuple(
             script.revision for script in reversed(list(scripts.iterate_revisions(f"{branch}@head", f"{branch}@base")))
         )
-        for branch in migrations.REVISIONS
+        for branch in REVISIONS
     }
-    assert found == migrations.REVISIONS
+    assert found == REVISIONS
     assert sorted(scripts.get_heads()) == sorted(HEADS)
     assert {script.revision for script in scripts.walk_revisions()} == {
         name for names in found.values() for name in names
@@ -120,7 +124,7 @@ def test_the_constant_names_the_scripts_in_their_order() -> None:
 
 def test_the_command_line_offers_every_branch() -> None:
     offered = get_args(get_args(get_args(migrate.BranchArgument)[0])[0])
-    assert offered == tuple(migrations.REVISIONS)
+    assert offered == tuple(REVISIONS)
 
 
 def test_autogenerate_finds_nothing_right_after_up(empty: Engine) -> None:
@@ -192,11 +196,11 @@ def test_every_foreign_key_has_an_index(engine: Engine) -> None:
 # ---- up and down ----
 
 
-@pytest.mark.parametrize("branch", list(migrations.REVISIONS))
+@pytest.mark.parametrize("branch", list(REVISIONS))
 def test_up_down_up(empty: Engine, branch: str) -> None:
     assert migrations.pending(empty) == ALL
-    done = list(migrations.REVISIONS[branch])
-    others = {name: revisions for name, revisions in migrations.REVISIONS.items() if name != branch}
+    done = list(REVISIONS[branch])
+    others = {name: revisions for name, revisions in REVISIONS.items() if name != branch}
 
     assert migrations.upgrade(empty, branch) == done
     first = _shape(empty)
@@ -216,40 +220,47 @@ def test_down_of_one_branch_leaves_the_other(engine: Engine) -> None:
     migrations.downgrade(engine, "ledger@base")
     assert {schema for schema, _ in _tables(engine)} == {"harbor"}
     assert migrations.current(engine) == [
-        migrations.BranchState("ledger", None, migrations.REVISIONS["ledger"]),
-        migrations.BranchState("harbor", migrations.REVISIONS["harbor"][-1], ()),
+        migrations.BranchState("ledger", None, REVISIONS["ledger"]),
+        migrations.BranchState("harbor", REVISIONS["harbor"][-1], ()),
     ]
 
 
 def test_a_failing_migration_leaves_nothing(empty: Engine) -> None:
     execute(empty, "CREATE SCHEMA harbor", "CREATE TABLE harbor.variants (theirs int)")
-    with pytest.raises(Exception, match="variants"):
+    owner = "variants.*: harbor.variants belongs to postgres"
+    with pytest.raises(StatementFailed, match=owner) as failed:
         migrations.upgrade(empty)
+    assert "rename harbor.variants" in str(failed.value.hint)
     assert _tables(empty) == {("harbor", "variants")}
     assert migrations.pending(empty) == ALL
 
 
 @pytest.mark.parametrize(
-    ("branch", "to", "undone"),
+    ("branch", "to", "target", "undone"),
     [
-        (None, None, [*NEWEST_FIRST["ledger"], *NEWEST_FIRST["harbor"]]),
-        (None, "base", [*NEWEST_FIRST["ledger"], *NEWEST_FIRST["harbor"]]),
-        ("harbor", None, NEWEST_FIRST["harbor"]),
-        ("ledger", "base", NEWEST_FIRST["ledger"]),
-        (None, "harbor_0001", NEWEST_FIRST["harbor"][:-1]),
-        ("ledger", "ledger_0001", NEWEST_FIRST["ledger"][:-1]),
+        (None, "base", "base", [*NEWEST_FIRST["ledger"], *NEWEST_FIRST["harbor"]]),
+        ("harbor", None, "harbor@base", NEWEST_FIRST["harbor"]),
+        ("ledger", None, "ledger_0002", ["ledger_0003"]),
+        ("ledger", "base", "ledger@base", NEWEST_FIRST["ledger"]),
+        (None, "harbor_0001", "harbor_0001", []),
+        (None, "ledger_0002", "ledger_0002", ["ledger_0003"]),
+        ("ledger", "ledger_0001", "ledger_0001", NEWEST_FIRST["ledger"][:-1]),
     ],
 )
-def test_what_down_would_undo(engine: Engine, branch: str | None, to: str | None, undone: list[str]) -> None:
-    assert migrations.undone_by(engine, branch, to) == undone
+def test_what_down_would_undo(
+    engine: Engine, branch: str | None, to: str | None, target: str, undone: list[str]
+) -> None:
+    assert migrations.way_down(engine, branch, to) == (target, undone)
 
 
 @pytest.mark.parametrize("branch", [None, "ledger"])
 def test_down_to_what_the_branch_lacks(engine: Engine, branch: str | None) -> None:
     with pytest.raises(UsageError, match="has no migration harbor_9999"):
-        migrations.undone_by(engine, branch, "harbor_9999")
+        migrations.way_down(engine, branch, "harbor_9999")
     with pytest.raises(UsageError, match="ledger has no migration harbor_0001"):
-        migrations.undone_by(engine, "ledger", "harbor_0001")
+        migrations.way_down(engine, "ledger", "harbor_0001")
+    with pytest.raises(UsageError, match="which branch: ledger or harbor"):
+        migrations.way_down(engine, None, None)
 
 
 def test_what_alembic_refuses_is_a_usage_error(empty: Engine) -> None:
@@ -267,6 +278,47 @@ def test_offline_sql_makes_the_same(
     assert _shape(empty) == _shape(engine)
     assert migrations.pending(empty) == []
     assert migrations.upgrade(empty) == []
+
+
+@pytest.mark.parametrize("start", REVISIONS["ledger"][:-1])
+def test_offline_sql_from_an_older_ledger_and_back(engine: Engine, empty: Engine, empty_url: str, start: str) -> None:
+    """The rows that are there stay; the way back leaves what the older harborctl has made."""
+
+    def apply(script: str) -> None:
+        with psycopg.connect(empty_url, autocommit=True) as connection:
+            connection.execute(script.encode())
+
+    apply(migrations.offline_sql(to=start))
+    before = _shape(empty)
+    execute(
+        empty,
+        "INSERT INTO harborctl.loads (id, target_table, mode, writer, status, application_version)"
+        " VALUES (gen_random_uuid(), 't', 'append', 'copy', 'loaded', '1')",
+        "INSERT INTO harborctl.files (load_id, position, path) SELECT id, 1, 'a.csv' FROM harborctl.loads",
+    )
+    apply(migrations.offline_sql(start=start))
+    ledger = {name: [row for row in rows if row[0] == "harborctl"] for name, rows in _shape(engine).items()}
+    assert _shape(empty) == ledger
+    assert migrations.pending(empty, "ledger") == []
+    apply(migrations.offline_sql(start=REVISIONS["ledger"][-1], to=start))
+    assert _shape(empty) == before
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM harborctl.loads JOIN harborctl.files ON load_id = id")) == 1
+    apply(migrations.offline_sql(start=start, to="base"))
+    assert _tables(empty) == set()
+
+
+@pytest.mark.parametrize(
+    ("branch", "start", "to", "message"),
+    [
+        ("harbor", "ledger_0001", None, "harbor has no migration ledger_0001"),
+        (None, "ledger_0001", "harbor_0001", "ledger has no migration harbor_0001"),
+        (None, None, "base", "nothing to undo"),
+    ],
+)
+def test_offline_sql_that_leads_nowhere(branch: str | None, start: str | None, to: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        migrations.offline_sql(branch, start=start, to=to)
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "serializable"])
@@ -313,7 +365,7 @@ def test_ledger_installed(engine: Engine, empty: Engine) -> None:
     migrations.upgrade(empty, "harbor")
     with empty.connect() as connection:
         assert not migrations.ledger_installed(connection)
-        assert migrations.pending(connection) == list(migrations.REVISIONS["ledger"])
+        assert migrations.pending(connection) == list(REVISIONS["ledger"])
 
 
 def test_a_user_without_rights_sees_that_the_ledger_is_there(database_url: str) -> None:
@@ -349,6 +401,13 @@ def test_a_database_of_a_newer_harborctl(engine: Engine, database_url: str, harb
     )
 
 
+def test_a_version_table_that_is_not_ours_alone(engine: Engine) -> None:
+    execute(engine, "INSERT INTO harborctl.alembic_version VALUES ('ae1027a6acf')")
+    with pytest.raises(UsageError, match="has the migration ae1027a6acf, which is none of harborctl's") as refused:
+        migrations.current(engine)
+    assert refused.value.code == "foreign_migration"
+
+
 # ---- where the scripts are found ----
 
 
@@ -373,22 +432,60 @@ def test_an_installed_harborctl_carries_the_scripts(tmp_path: Path) -> None:
     assert run.stdout.endswith(f"{site / 'harborctl/migrations'}\n")
 
 
-def test_plain_alembic_works_in_a_checkout(empty: Engine, empty_url: str) -> None:
-    def alembic(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "alembic", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"HARBORCTL_URL": empty_url},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+def _python(*arguments: str, cwd: Path = ROOT, code: int = 0, url: str) -> subprocess.CompletedProcess[str]:
+    settings = os.environ | {"HARBORCTL_URL": url, "PYTHONPATH": str(cwd / "src")}
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=settings, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == code, run.stderr
+    return run
 
-    run = alembic("upgrade", "heads")
+
+def test_plain_alembic_works_in_a_checkout(empty: Engine, empty_url: str) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
+    x = ("-m", "alembic", "-x", f"url={empty_url}")
+    assert _python(*x, "current", url=nowhere).stdout == ""
+    assert "not up to date" in _python(*x, "check", code=255, url=nowhere).stdout
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT to_regnamespace('harborctl')")) is None
+    run = _python("-m", "alembic", "upgrade", "heads", url=empty_url)
     assert (run.stdout, run.stderr) == ("", "")
     assert migrations.pending(empty) == []
-    assert alembic("check").stdout == "No new upgrade operations detected.\n"
-    assert alembic("upgrade", "ledger@head", "--sql").stdout.startswith("BEGIN;\n")
+    run = _python(*x, "check", url=nowhere)
+    assert run.stdout == "No new upgrade operations detected.\n"
+    assert run.stderr.startswith("not compared, for Alembic cannot: ck_loads_status, pk_loads, ")
+    assert _python("-m", "alembic", "upgrade", "ledger@head", "--sql", url=nowhere).stdout.startswith("BEGIN;\n")
+
+
+def test_a_new_migration_in_a_checkout(empty: Engine, empty_url: str, tmp_path: Path) -> None:
+    """Autogenerate keeps to the branch; what it writes is known to the program at once; two heads are merged."""
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    migrations.upgrade(empty, "ledger")
+    execute(
+        empty,
+        "CREATE TABLE harborctl.theirs (a int)",
+        "CREATE SCHEMA harbor",
+        "CREATE TABLE harbor.theirs (a int)",
+        "ALTER TABLE harborctl.files DROP COLUMN meaning",
+    )
+    new = ("revision", "--autogenerate", "-m", "meaning", "--head", "ledger@head", "--rev-id", "ledger_8001")
+    _python("-m", "alembic", *new, cwd=tmp_path, url=empty_url)
+    written = tmp_path / "migrations/versions/ledger_8001_meaning.py"
+    script = written.read_text()
+    up = script.partition("def upgrade")[2].partition("def downgrade")[0]
+    assert [line.split("(")[0].strip() for line in up.splitlines() if "op." in line] == ["op.add_column"]
+    assert 'revision = "ledger_8001"' in script  # by ruff
+    (tmp_path / "migrations/versions/ledger_8002_other.py").write_text(script.replace("ledger_8001", "ledger_8002"))
+    program = (
+        "from harborctl.db import migrations as m; print(m.merge('ledger', 'both')); print(m.revisions()['ledger']);"
+        " print(m.history()[-2].follows, m.merge('ledger', 'again'), m.offline_sql('ledger', start='ledger_8003'))"
+    )
+    lines = _python("-c", program, cwd=tmp_path, url=empty_url).stdout.splitlines()
+    assert lines[0] == str(tmp_path / "migrations/versions/ledger_8003_both.py")
+    assert lines[1] == str((*REVISIONS["ledger"], "ledger_8001", "ledger_8002", "ledger_8003"))
+    assert lines[2].startswith("ledger_8001 None BEGIN;")
 
 
 # ---- the command line ----
@@ -458,12 +555,36 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
     assert json.loads(run.stdout) == {"sql": migrations.offline_sql()}
 
 
+def test_check(engine: Engine, invoke: Invoke) -> None:
+    execute(engine, "DROP TABLE harbor.products, harbor.variants, harbor.stock_reservations CASCADE")
+    execute(engine, "DELETE FROM harborctl.alembic_version WHERE version_num ~ 'harbor'")
+    run = invoke("migrate", "check")
+    assert (run.code, run.stdout) == (0, "")
+    assert ": ledger as declared; not compared: ck_loads_status, " in run.stderr
+    execute(engine, "ALTER TABLE harborctl.loads ADD extra text, ALTER mode TYPE varchar(9)")
+    run = invoke("migrate", "check", "--json")
+    assert run.code == 1
+    assert json.loads(run.stdout)["differences"] == [
+        "harborctl.loads.mode: modify_type, VARCHAR(9) should be TEXT",
+        "harborctl.loads.extra: remove_column",
+    ]
+    run = invoke("migrate", "check", "harbor")
+    assert (run.code, run.stdout) == (2, "")
+    assert "harbor_0001 pending" in run.stderr
+    assert "`harborctl migrate up harbor`" in run.stderr
+
+
+def test_one_head_is_not_merged(invoke: Invoke) -> None:
+    run = invoke("migrate", "merge", "ledger")
+    assert (run.code, run.stdout, run.stderr) == (0, "", "ledger has one head: there is nothing to merge\n")
+
+
 def test_down_does_not_drop_unasked(engine: Engine, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "down", "ledger")
     assert (run.code, run.stdout) == (2, "")
-    assert run.stderr.startswith("error: undoing ledger_0003, ledger_0002, ledger_0001 in postgresql://")
+    assert run.stderr.startswith("error: undoing ledger_0003 in postgresql://")
     assert run.stderr.endswith(
-        " drops tables and all their rows, and nobody is there to ask\nhint: Say --yes to do it.\n"
+        " drops what was made, with all rows, and nobody is there to ask\nhint: Say --yes to do it.\n"
     )
     assert migrations.pending(engine) == []
 
@@ -474,7 +595,7 @@ def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
     run = harborctl("migrate", "down", "harbor")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
-    run = harborctl("migrate", "down", "--yes", "--json")
+    run = harborctl("migrate", "down", "--to", "base", "--yes", "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["undone"] == NEWEST_FIRST["ledger"]
     assert _tables(engine) == set()
@@ -492,13 +613,13 @@ def test_down_to(engine: Engine, harborctl: Harborctl) -> None:
     assert migrations.pending(engine) == []
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("", 130, []), ("yes", 0, list(migrations.REVISIONS["ledger"]))])
+@pytest.mark.parametrize(("answer", "code", "left"), [("", 130, []), ("yes", 0, list(REVISIONS["ledger"]))])
 def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str, code: int, left: list[str]) -> None:
     keyboard, terminal = os.openpty()
     try:
         os.write(keyboard, f"{answer}\n".encode())
         run = subprocess.run(
-            [sys.executable, "-m", "harborctl", "migrate", "down", "ledger"],
+            [sys.executable, "-m", "harborctl", "migrate", "down", "ledger", "--to", "base"],
             stdin=terminal,
             env=os.environ | {"HARBORCTL_URL": database_url},
             capture_output=True,
@@ -511,7 +632,7 @@ def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str,
         os.close(terminal)
     assert run.returncode == code
     assert run.stderr.startswith("Undoing ledger_0003, ledger_0002, ledger_0001 in postgresql://")
-    assert "drops tables and all their rows. Go on? [y/N] " in run.stderr
+    assert "drops what was made, with all rows. Go on? [y/N] " in run.stderr
     assert run.stdout == ("undone ledger_0003\nundone ledger_0002\nundone ledger_0001\n" if left else "")
     assert ("error: nothing was dropped" in run.stderr) == (not left)
     assert migrations.pending(engine) == left

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harborctl.cli.invocation import Invocation, command
-from harborctl.errors import Interrupted, UsageError
+from harborctl.errors import ExitCode, Interrupted, UsageError
 from harborctl.plain_text import as_json, visible
 
 if TYPE_CHECKING:
@@ -20,9 +20,24 @@ BranchArgument = Annotated[
     Literal["ledger", "harbor"] | None,
     typer.Argument(metavar="[ledger|harbor]", help="One branch; both when left out.", show_default=False),
 ]
-ToOption = Annotated[
-    str | None, typer.Option("--to", metavar="REV", help="The migration to go back to; default: before the first.")
+OneBranchArgument = Annotated[Literal["ledger", "harbor"], typer.Argument(metavar="ledger|harbor", help="One branch.")]
+BackToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="REV", help="The migration to go back to, `base` for none; default: one step."),
 ]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="REV", help="The migration that the database is at; default: none.")
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="REV", help="The migration to go to, also back; `base` for none; default: the newest."
+    ),
+]
+GrantOption = Annotated[
+    str | None, typer.Option("--grant-to", metavar="ROLE", help="Give this role the rights that loads need.")
+]
+MessageOption = Annotated[str, typer.Option("--message", "-m", help="What the migration is about.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -38,36 +53,40 @@ def register(app: typer.Typer) -> None:
     command(group, "current")(current)
     command(group, "history")(history)
     command(group, "sql")(sql)
+    command(group, "check")(check)
+    command(group, "merge")(merge)
     app.add_typer(group)
 
 
-def up(invocation: Invocation, *, branch: BranchArgument = None) -> None:
+def up(invocation: Invocation, *, branch: BranchArgument = None, grant_to: GrantOption = None) -> None:
     """Apply the migrations that are pending."""
     from harborctl.db import migrations
     from harborctl.db.engine import open_database
 
     with open_database(invocation.connection, migrate_embedded=False) as database:
-        applied = migrations.upgrade(database.engine, branch)
+        applied = migrations.upgrade(database.engine, branch, grant_to=grant_to)
         if invocation.json:
             _print_json({"database": database.url, "applied": applied, "branches": _branches(database)})
             return
         for revision in applied:
             _print(invocation, f"applied {revision}")
-        invocation.note(f"{database.url}: {branch or 'ledger and harbor'} up to date")
+        granted = f"; {grant_to} may load" if grant_to else ""
+        invocation.note(f"{database.url}: {branch or 'ledger and harbor'} up to date{granted}")
 
 
-def down(invocation: Invocation, *, branch: BranchArgument = None, to: ToOption = None, yes: YesOption = False) -> None:
-    """Undo migrations. The tables that they made are dropped, with all rows."""
+def down(
+    invocation: Invocation, *, branch: BranchArgument = None, to: BackToOption = None, yes: YesOption = False
+) -> None:
+    """Undo the newest migration of a branch, or all after --to. What they made is dropped, with all rows."""
     from harborctl.db import migrations
     from harborctl.db.engine import open_database
 
     with open_database(invocation.connection, migrate_embedded=False) as database:
-        undone = migrations.undone_by(database.engine, branch, to)
+        target, undone = migrations.way_down(database.engine, branch, to)
         if undone:
             if not yes:
-                _ask(f"undoing {', '.join(undone)} in {database.url} drops tables and all their rows")
-            start = f"{branch}@base" if branch else "base"
-            undone = migrations.downgrade(database.engine, start if to in {None, "base"} else to)
+                _ask(f"undoing {', '.join(undone)} in {database.url} drops what was made, with all rows")
+            undone = migrations.downgrade(database.engine, target)
         if invocation.json:
             _print_json({"database": database.url, "undone": undone, "branches": _branches(database)})
             return
@@ -104,15 +123,54 @@ def history(invocation: Invocation) -> None:
         _print(invocation, f"{revision.id}  {revision.description}")
 
 
-def sql(invocation: Invocation, *, branch: BranchArgument = None) -> None:
-    """Print the SQL that makes the tables, for an administrator to read and run. Needs no database."""
+def sql(
+    invocation: Invocation,
+    *,
+    branch: BranchArgument = None,
+    from_: FromOption = None,
+    to: ToOption = None,
+    grant_to: GrantOption = None,
+) -> None:
+    """Print the SQL of the migrations, for an administrator to read and run. Needs no database."""
     from harborctl.db import migrations
 
-    script = migrations.offline_sql(branch)
+    script = migrations.offline_sql(branch, start=from_, to=to, grant_to=grant_to)
     if invocation.json:
         _print_json({"sql": script})
     else:
         sys.stdout.write(script)
+
+
+def check(invocation: Invocation, *, branch: BranchArgument = None) -> None:
+    """Compare the tables that are there with those that harborctl declares. Only reads; exit code 1 if they differ."""
+    from harborctl.db import migrations
+    from harborctl.db.engine import open_database
+
+    with open_database(invocation.connection, migrate_embedded=False) as database:
+        asked, found = migrations.differences(database.engine, branch)
+        left = migrations.uncompared(asked)
+        if invocation.json:
+            _print_json({"database": database.url, "branches": asked, "differences": found, "not_compared": left})
+        else:
+            for difference in found:
+                _print(invocation, difference)
+            says = f"{len(found)} differences" if found else "as declared"
+            invocation.note(f"{database.url}: {' and '.join(asked)} {says}; not compared: {', '.join(left)}")
+    if found:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def merge(invocation: Invocation, *, branch: OneBranchArgument, message: MessageOption = "merge") -> None:
+    """Write a migration that joins the heads of a branch, after two were made at once. In a checkout only."""
+    from harborctl.db import migrations
+
+    made = migrations.merge(branch, message)
+    if invocation.json:
+        _print_json({"made": made})
+    elif made:
+        _print(invocation, f"made {made}")
+    else:
+        invocation.note(f"{branch} has one head: there is nothing to merge")
 
 
 def _ask(consequence: str) -> None:

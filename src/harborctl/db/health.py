@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from harborctl import __version__
 from harborctl.db.failures import translated
-from harborctl.db.migrations import REVISIONS, current
+from harborctl.db.migrations import current, revisions
 from harborctl.db.search_path import users_path
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import ConnectionFailed, HarborctlError
@@ -217,7 +217,7 @@ def _migrations(connection: Connection, _: Database) -> Iterator[Found]:
         elif state.revision is None and state.branch == HARBOR_SCHEMA:
             yield _ok("harbor is not here; only the samples need it")
         else:
-            missing = f"{len(state.pending)} of {len(REVISIONS[state.branch])} migrations"
+            missing = f"{len(state.pending)} of {len(revisions()[state.branch])} migrations"
             yield _warn(
                 f"{state.branch} lacks {missing}",
                 f"`harborctl migrate up {state.branch}` applies them"

@@ -1,0 +1,94 @@
+"""The rights that loading needs beside those on its target: on the ledger, its schema and temporary tables.
+
+What is granted, what is asked after and what the documentation says come from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import dialect
+
+from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA, chunks, files, harbor, ledger, loads, rejects
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+VERSION_TABLE = "alembic_version"
+
+# What a load does to the ledger's tables; a table that is not here it may do everything to.
+_LEDGER = {
+    loads.name: ("SELECT", "INSERT", "UPDATE"),
+    files.name: ("SELECT", "INSERT"),
+    chunks.name: ("SELECT", "INSERT"),
+    rejects.name: ("SELECT", "INSERT", "DELETE"),
+}
+_ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+_TEMPORARY = """\
+DO $harborctl$ BEGIN
+    IF NOT has_database_privilege({name}, current_database(), 'TEMPORARY') THEN
+        EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), {name});
+    END IF;
+END $harborctl$"""
+
+
+def needed(branch: str) -> dict[str, tuple[str, ...]]:
+    """The privileges that a load needs, or may need, on each table of a branch."""
+    if branch == HARBOR_SCHEMA:
+        return {table.name: (*_ROWS, "TRUNCATE") for table in harbor.sorted_tables}
+    return {table.name: _LEDGER.get(table.name, _ROWS) for table in ledger.sorted_tables} | {VERSION_TABLE: ("SELECT",)}
+
+
+def grants(branches: list[str], role: str) -> list[str]:
+    """The statements that give `role` what a load needs on these branches."""
+    statements = [sql.SQL(_TEMPORARY).format(name=sql.Literal(role)).as_string()]
+    to = _name(role)
+    for branch in branches:
+        schema = _name(branch)
+        statements.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, to).as_string())
+        statements += [grant(branch, table, privileges, role) for table, privileges in needed(branch).items()]
+    return statements
+
+
+def grant(schema: str, table: str, privileges: tuple[str, ...], role: str) -> str:
+    """One GRANT on a table."""
+    listed = sql.SQL(", ").join(sql.SQL(privilege) for privilege in privileges)
+    statement = sql.SQL("GRANT {} ON {} TO {}")
+    return statement.format(listed, _name(schema, table), _name(role)).as_string()
+
+
+def missing(connection: Connection) -> list[str]:
+    """The GRANTs on the ledger that this user lacks, for loads; none where there is no ledger."""
+    user = connection.execute(text("SELECT current_user")).scalar_one()
+    wanted = [(table, privilege) for table, privileges in needed(LEDGER_SCHEMA).items() for privilege in privileges]
+    closed = connection.execute(_CLOSED, {"schema": LEDGER_SCHEMA}).scalar_one_or_none()
+    lacking: dict[str, tuple[str, ...]] = {}
+    names = {"tables": [table for table, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
+    for row in connection.execute(_LACKING, {"schema": LEDGER_SCHEMA} | names):
+        lacking[row.name] = (*lacking.get(row.name, ()), row.privilege)
+    schema = [sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(_name(LEDGER_SCHEMA), _name(user)).as_string()]
+    return (schema if closed else []) + [
+        grant(LEDGER_SCHEMA, table, privileges, user) for table, privileges in lacking.items()
+    ]
+
+
+_CLOSED = text("SELECT NOT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = :schema")
+_LACKING = text("""
+    SELECT c.relname AS name, wanted.privilege
+    FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) WITH ORDINALITY
+         AS wanted (name, privilege, number)
+    JOIN pg_class AS c ON c.relname = wanted.name JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND NOT has_table_privilege(c.oid, wanted.privilege)
+    ORDER BY wanted.number
+""")
+
+
+def _name(*parts: str) -> sql.SQL:
+    """A name as people write it: with quotes where it needs them."""
+    return sql.SQL(".".join(map(_QUOTES.quote, parts)))
+
+
+_QUOTES = dialect().identifier_preparer  # type: ignore[no-untyped-call]
