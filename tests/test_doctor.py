@@ -95,10 +95,13 @@ def test_a_user_without_rights(engine: Engine, invoke: Invoke) -> None:
         rights = [(check["state"], check["message"]) for check in checks(done)["rights"]]
         assert rights == [
             ("fail", f"{role} may not make temporary tables, which upserts are staged in"),
-            ("warn", f"harbor: closed to {role}"),
+            ("fail", f"harbor: closed to {role}"),
             ("fail", f"harborctl: 5 tables; {role} may read 1, insert into 0, update 0"),
             ("ok", "public: 0 tables"),
         ]
+        hint = checks(done)["rights"][2]["hint"]
+        assert hint.startswith(f"GRANT INSERT, UPDATE ON harborctl.loads TO {role}; ")
+        assert f"GRANT SELECT ON harborctl.alembic_version TO {role}, as" in hint
         [transactions] = checks(done)["transactions"]
         assert transactions["message"].endswith("others' are not visible to it")
         [migrations] = checks(done)["migrations"]  # the version table is closed to it, and the others go on
@@ -109,12 +112,30 @@ def test_a_user_without_rights(engine: Engine, invoke: Invoke) -> None:
         run(engine, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+def test_every_table_is_closed(engine: Engine, invoke: Invoke) -> None:
+    """Then no load can go in, and what doctor says mends it."""
+    role = f"nobody_of_{engine.url.database}"
+    run(engine, f"CREATE ROLE {role}", "DROP SCHEMA public")
+    try:
+        url = engine.url.set(drivername="postgresql").update_query_dict({"options": f"-crole={role}"})
+        place = ("--json", "--url", url.render_as_string(hide_password=False))
+        for _ in range(2):  # the schema first, then what is in it
+            done = invoke("doctor", *place)
+            assert done.code == 1
+            failed = [check for check in checks(done)["rights"] if check["state"] == "fail"]
+            for check in failed:
+                run(engine, *(part for part in check["hint"].split(", as its owner")[0].split("; ")))
+        assert invoke("doctor", *place).code == 0
+    finally:
+        run(engine, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
 def test_without_our_tables(engine: Engine, invoke: Invoke) -> None:
     run(engine, "DROP SCHEMA harborctl CASCADE")
     done = invoke("doctor", "--json")
-    assert (done.code, done.stderr) == (0, "")
+    assert (done.code, done.stderr) == (1, "")
     ledger, harbor = checks(done)["migrations"]
-    assert (ledger["state"], ledger["message"][:13]) == ("warn", "ledger lacks ")
+    assert (ledger["state"], ledger["message"]) == ("fail", "this database has no ledger yet")
     assert "--no-ledger" in ledger["hint"]
     assert harbor["state"] == "ok"
 

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from harborctl import __version__
+from harborctl.db import rights
 from harborctl.db.failures import translated
 from harborctl.db.migrations import current, revisions
 from harborctl.db.search_path import users_path
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
-from harborctl.errors import ConnectionFailed, HarborctlError
+from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,6 +171,7 @@ def _writable(connection: Connection, _: Database) -> Iterator[Found]:
 
 _RIGHTS = text("""
     SELECT namespace.nspname AS schema, has_schema_privilege(namespace.oid, 'USAGE') AS usable,
+           has_schema_privilege(namespace.oid, 'CREATE') AS creatable,
            count(class.oid) AS tables,
            count(*) FILTER (WHERE has_table_privilege(class.oid, 'SELECT')) AS readable,
            count(*) FILTER (WHERE has_table_privilege(class.oid, 'INSERT')) AS insertable,
@@ -185,44 +187,53 @@ _RIGHTS = text("""
 
 def _rights(connection: Connection, _: Database) -> Iterator[Found]:
     user = connection.execute(text("SELECT current_user")).scalar_one()
-    if not connection.execute(text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")).scalar_one():
-        yield _fail(
-            f"{user} may not make temporary tables, which upserts are staged in",
-            "GRANT TEMPORARY ON DATABASE … TO the user that loads.",
-        )
-    for row in connection.execute(_RIGHTS, {"path": list(users_path(connection).schemas)}):
+    if grant := rights.missing_temporary(connection):
+        yield _fail(f"{user} may not make temporary tables, which upserts are staged in", f"{grant}, as its owner.")
+    found = connection.execute(_RIGHTS, {"path": list(users_path(connection).schemas)}).all()
+    others = [row for row in found if row.schema != LEDGER_SCHEMA]
+    # Where one table takes rows, or a new one could be made, a load can be meant for it; else every load fails.
+    closed = _warn if any(row.usable and (row.insertable or row.creatable) for row in others) else _fail
+    for row in found:
         numbers = [(row.readable, "read"), (row.insertable, "insert into"), (row.updatable, "update")]
         done = ", ".join(f"{verb} {number}" for number, verb in numbers)
         message = f"{row.schema}: {row.tables} {'table' if row.tables == 1 else 'tables'}" + (
             f"; {user} may {done}" if row.tables else ""
         )
-        grant = f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {row.schema} TO {user}, as its owner."
-        if not row.usable:
-            yield _warn(
+        if row.schema == LEDGER_SCHEMA:
+            lacking = rights.missing(connection)
+            hint = f"{'; '.join(lacking)}, as its owner. Or load with --no-ledger."
+            yield _fail(message if row.usable else f"{row.schema}: closed to {user}", hint) if lacking else _ok(message)
+        elif not row.usable:
+            yield closed(
                 f"{row.schema}: closed to {user}",
-                f"GRANT USAGE ON SCHEMA {row.schema} TO {user}, as its owner, to load there.",
+                f"{rights.grant_usage(row.schema, user)}, as its owner, to load there.",
             )
-        elif row.schema == LEDGER_SCHEMA and row.insertable < row.tables:
-            yield _fail(message, f"{grant} Or load with --no-ledger.")
         elif row.insertable < row.tables and not row.insertable:
-            yield _warn(message, grant)
+            yield closed(message, f"{rights.grant_all(row.schema, user)}, as its owner, to load there.")
         else:
             yield _ok(message)
 
 
 def _migrations(connection: Connection, _: Database) -> Iterator[Found]:
-    for state in current(connection):
-        if not state.pending:
+    try:
+        states = current(connection)
+    except AccessDenied:  # a load does without
+        raise
+    except UsageError as error:  # a load asks the same
+        yield _fail(error.message, error.hint or "")
+        return
+    for state in states:
+        if state.revision is None and state.branch == "ledger":
+            yield _fail(
+                "this database has no ledger yet", "`harborctl migrate up ledger` makes it; or load with --no-ledger."
+            )
+        elif not state.pending:
             yield _ok(f"{state.branch} is at {state.revision}")
         elif state.revision is None and state.branch == HARBOR_SCHEMA:
             yield _ok("harbor is not here; only the samples need it")
         else:
             missing = f"{len(state.pending)} of {len(revisions()[state.branch])} migrations"
-            yield _warn(
-                f"{state.branch} lacks {missing}",
-                f"`harborctl migrate up {state.branch}` applies them"
-                + ("; until then load with --no-ledger." if state.branch == "ledger" else "."),
-            )
+            yield _warn(f"{state.branch} lacks {missing}", f"`harborctl migrate up {state.branch}` applies them.")
 
 
 def _settings(connection: Connection, _: Database) -> Iterator[Found]:

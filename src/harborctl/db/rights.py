@@ -16,6 +16,8 @@ from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA, chunks, files, har
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+# Where each branch of the migrations has its tables.
+SCHEMAS = {"ledger": LEDGER_SCHEMA, "harbor": HARBOR_SCHEMA}
 VERSION_TABLE = "alembic_version"
 
 # What a load does to the ledger's tables; a table that is not here it may do everything to.
@@ -35,9 +37,9 @@ DO $harborctl$ BEGIN
 END $harborctl$"""
 
 
-def needed(branch: str) -> dict[str, tuple[str, ...]]:
-    """The privileges that a load needs, or may need, on each table of a branch."""
-    if branch == HARBOR_SCHEMA:
+def needed(schema: str) -> dict[str, tuple[str, ...]]:
+    """The privileges that a load needs, or may need, on each of our tables in this schema."""
+    if schema == HARBOR_SCHEMA:
         return {table.name: (*_ROWS, "TRUNCATE") for table in harbor.sorted_tables}
     return {table.name: _LEDGER.get(table.name, _ROWS) for table in ledger.sorted_tables} | {VERSION_TABLE: ("SELECT",)}
 
@@ -45,11 +47,10 @@ def needed(branch: str) -> dict[str, tuple[str, ...]]:
 def grants(branches: list[str], role: str) -> list[str]:
     """The statements that give `role` what a load needs on these branches."""
     statements = [sql.SQL(_TEMPORARY).format(name=sql.Literal(role)).as_string()]
-    to = _name(role)
     for branch in branches:
-        schema = _name(branch)
-        statements.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, to).as_string())
-        statements += [grant(branch, table, privileges, role) for table, privileges in needed(branch).items()]
+        schema = SCHEMAS[branch]
+        statements.append(grant_usage(schema, role))
+        statements += [grant(schema, table, privileges, role) for table, privileges in needed(schema).items()]
     return statements
 
 
@@ -60,21 +61,43 @@ def grant(schema: str, table: str, privileges: tuple[str, ...], role: str) -> st
     return statement.format(listed, _name(schema, table), _name(role)).as_string()
 
 
+def grant_usage(schema: str, role: str) -> str:
+    """The GRANT that opens a schema."""
+    return sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(_name(schema), _name(role)).as_string()
+
+
+def grant_all(schema: str, role: str) -> str:
+    """The GRANT that lets all modes of loads into all tables of a schema."""
+    statement = sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}")
+    return statement.format(_name(schema), _name(role)).as_string()
+
+
+def missing_temporary(connection: Connection) -> str | None:
+    """The GRANT that lets this user make temporary tables, if it is lacking."""
+    row = connection.execute(_TEMPORARY_TABLES).one()
+    if row.has:
+        return None
+    return sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(_name(row.database), _name(row.user)).as_string()
+
+
 def missing(connection: Connection) -> list[str]:
     """The GRANTs on the ledger that this user lacks, for loads; none where there is no ledger."""
     user = connection.execute(text("SELECT current_user")).scalar_one()
     wanted = [(table, privilege) for table, privileges in needed(LEDGER_SCHEMA).items() for privilege in privileges]
-    closed = connection.execute(_CLOSED, {"schema": LEDGER_SCHEMA}).scalar_one_or_none()
-    lacking: dict[str, tuple[str, ...]] = {}
     names = {"tables": [table for table, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
+    lacking: dict[str, tuple[str, ...]] = {}
     for row in connection.execute(_LACKING, {"schema": LEDGER_SCHEMA} | names):
         lacking[row.name] = (*lacking.get(row.name, ()), row.privilege)
-    schema = [sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(_name(LEDGER_SCHEMA), _name(user)).as_string()]
-    return (schema if closed else []) + [
+    closed = connection.execute(_CLOSED, {"schema": LEDGER_SCHEMA}).scalar_one_or_none()
+    return ([grant_usage(LEDGER_SCHEMA, user)] if closed else []) + [
         grant(LEDGER_SCHEMA, table, privileges, user) for table, privileges in lacking.items()
     ]
 
 
+_TEMPORARY_TABLES = text("""
+    SELECT has_database_privilege(current_database(), 'TEMPORARY') AS has, current_database() AS database,
+           current_user AS "user"
+""")
 _CLOSED = text("SELECT NOT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = :schema")
 _LACKING = text("""
     SELECT c.relname AS name, wanted.privilege
