@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy
 
 from harborctl.model import Limit
+from tests.conftest import engine_of, url_of
 from tests.load.conftest import wait_for
 from tests.load.direct import LoadRows, counts, load_file, refusal, rows_loader
 
@@ -537,3 +539,89 @@ def test_a_trigger_that_changes_the_key(
     assert counts(done) == (
         {"skipped": 1} if mode == "ignore" and first else {"updated": 1} if first else {"inserted": 1}
     )
+
+
+@pytest.mark.parametrize("newest", [None, "at"])
+def test_a_table_named_like_the_one_of_on_conflict(
+    database: Database, load_rows: LoadRows, writer: str, newest: str | None
+) -> None:
+    database.execute("CREATE TABLE excluded (id integer PRIMARY KEY, at integer)")
+    for mode in ("upsert", "sync", "ignore"):
+        database.execute("TRUNCATE excluded; INSERT INTO excluded VALUES (1, 1), (2, 1)")
+        settings = {"newest_by": newest} if mode == "upsert" else {}
+        account = counts(load_rows("id,at\n1,1\n2,2\n3,3\n", "excluded", mode, writer=writer, **settings))
+        assert account.get("inserted") == 1
+
+
+def test_a_view_of_a_table_that_makes_its_numbers_itself(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE base (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);"
+        "CREATE VIEW near AS SELECT v, id FROM base;"
+        "CREATE VIEW t AS SELECT id AS number, v FROM near WITH CHECK OPTION"
+    )
+    for on_error in ("abort", "reject"):
+        database.execute("TRUNCATE base")
+        assert counts(load_rows("number,v\n7,a\n9,b\n", "t", "append", writer=writer, on_error=on_error)) == {
+            "inserted": 2
+        }
+        assert rows(database, "SELECT id FROM base ORDER BY 1") == [(7,), (9,)]
+
+
+@pytest.mark.parametrize("on_error", ["abort", "reject"])
+@pytest.mark.parametrize("made", ["", "PARTITION BY HASH (id)"])
+def test_what_is_required_may_be_filled_by_a_trigger(
+    database: Database, load_rows: LoadRows, writer: str, made: str, on_error: str
+) -> None:
+    part = "CREATE TABLE p PARTITION OF t FOR VALUES WITH (MODULUS 1, REMAINDER 0);" if made else ""
+    database.execute(
+        f"CREATE TABLE t (id integer PRIMARY KEY, v text NOT NULL, w text NOT NULL) {made}; {part}"
+        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " NEW.v := coalesce(NEW.v, 'v'); NEW.w := coalesce(NEW.w, 'w'); RETURN NEW; END $$;"
+        f"CREATE TRIGGER fill BEFORE INSERT OR UPDATE ON {'p' if made else 't'}"
+        " FOR EACH ROW EXECUTE FUNCTION fill()"
+    )
+    for mode in MODES:
+        database.execute("TRUNCATE t")
+        settings = {"on_error": on_error, "writer": writer}
+        assert counts(load_rows("id,v\n1,\n2,x\n", "t", mode, **settings)) == {"inserted": 2}
+        assert rows(database, "SELECT * FROM t ORDER BY 1") == [(1, "v", "w"), (2, "x", "w")]
+        if mode in {"upsert", "sync"}:
+            assert counts(load_rows("id,v\n1,y\n2,\n", "t", mode, **settings)) == {"updated": 2}
+            assert rows(database, "SELECT * FROM t ORDER BY 1") == [(1, "y", "w"), (2, "v", "w")]
+
+
+def test_as_many_columns_as_a_table_can_have(database: Database, load_rows: LoadRows) -> None:
+    names = [f"c{number}" for number in range(1599)]
+    database.execute(f"CREATE TABLE t (id integer PRIMARY KEY, {', '.join(f'{name} integer' for name in names)})")
+    database.execute("INSERT INTO t VALUES (1, 5)")
+    feed = f"id,{','.join(names)}\n1,6{',' * 1598}\n"
+    dry = load_rows(feed, "t", "upsert", dry_run=True)
+    assert counts(dry) == {"updated": 1}
+    assert [(name, each.old, each.new) for name, each in dry.changes[0].columns.items()] == [("c0", "5", "6")]
+    for settings in ({"writer": "values"}, {"on_error": "reject"}):
+        error = refusal(partial(load_rows, feed, "t", "upsert", **settings))
+        assert (error.code, "1,600 columns of public.t are filled" in error.message) == ("54011", True)
+
+
+def test_a_dry_run_shows_text_of_any_encoding(server_url: str, tmp_path: Path, writer: str) -> None:
+    name = f"harborctl_ascii_{writer}_{os.getpid()}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+        try:
+            address = sqlalchemy.make_url(url_of(server_url, name)).update_query_dict({"client_encoding": "UTF8"})
+            engine = engine_of(address.render_as_string(hide_password=False))
+            with engine.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+                connection.exec_driver_sql("INSERT INTO t VALUES (1, E'caf\\351'), (2, E'th\\351')")
+            (tmp_path / "t.csv").write_text("id,v\n1,café\n")
+            load = partial(load_file, engine, tmp_path / "t.csv", "t", writer=writer, dry_run=True)
+            updated, deleted = load("sync", max_delete=ALL).changes
+            assert (updated.columns["v"].old, updated.columns["v"].new) == ("caf\\xe9", "café")
+            assert deleted.columns["v"].old == "th\\xe9"
+            assert [change.columns["v"].old for change in load("replace").changes if change.kind == "deleted"] == [
+                "caf\\xe9",
+                "th\\xe9",
+            ]
+            engine.dispose()
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")

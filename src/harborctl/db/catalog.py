@@ -39,6 +39,9 @@ class TargetColumn:
         always_identity: GENERATED ALWAYS AS IDENTITY.
         sequence: what its default takes numbers from, `schema.name`; None where it takes none.
         folding: its collation as SQL names it, if that may call different texts equal.
+        send: schema and name of the function that makes bytes of its values, which no setting changes; None where it,
+            or that of a part, is missing, or may fail.
+        readable: this user may SELECT it.
         element: of an array, what it is made of, in any number of dimensions; else None.
         attributes: of a composite, what it is made of, in order.
     """
@@ -54,6 +57,8 @@ class TargetColumn:
     always_identity: bool
     sequence: str | None
     folding: str | None
+    send: tuple[str, str] | None = None
+    readable: bool = True
     element: TargetColumn | None = None
     attributes: tuple[TargetColumn, ...] = ()
 
@@ -170,6 +175,7 @@ class Target(Relation):
         keeps_rows: a row trigger of it, or of a partition, may keep a row that is to be deleted.
         filtered: row-level security hides rows from this user.
         refers_to_itself: its rows may need others of it to be there, or of the table that it is a partition of.
+        readable: this user may SELECT all of its columns, those of the system among them.
     """
 
     columns: tuple[TargetColumn, ...]
@@ -181,6 +187,12 @@ class Target(Relation):
     keeps_rows: bool
     filtered: bool
     refers_to_itself: bool
+    readable: bool
+
+    @property
+    def readable_names(self) -> list[str]:
+        """Of the columns that this user may SELECT."""
+        return [column.name for column in self.columns if column.readable]
 
     def column(self, name: str) -> TargetColumn | None:
         """The column of exactly this name."""
@@ -270,7 +282,19 @@ _COLUMNS = text("""
            attribute.attgenerated <> '' AS generated,
            attribute.attidentity = 'a' AS always_identity,
            sequence.name AS sequence,
-           CASE WHEN NOT pg_collation.collisdeterministic THEN pg_collation.oid::regcollation::text END AS folding
+           CASE WHEN NOT pg_collation.collisdeterministic THEN pg_collation.oid::regcollation::text END AS folding,
+           (SELECT ARRAY[namespace.nspname::text, send.proname::text]
+            FROM pg_type AS type JOIN pg_proc AS send ON send.oid = type.typsend
+            JOIN pg_namespace AS namespace ON namespace.oid = send.pronamespace
+            WHERE type.oid = bases.oid
+              -- Text is converted when it is sent, and not all can be.
+              AND (getdatabaseencoding() = 'UTF8' OR type.typcategory NOT IN ('A', 'C', 'S', 'U'))
+              AND NOT EXISTS (SELECT FROM pg_type AS part
+                              WHERE part.typsend = 0 AND (part.typarray = type.oid OR part.oid IN (
+                                        SELECT atttypid FROM pg_attribute
+                                        WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped)))
+           ) AS send,
+           has_column_privilege(attribute.attrelid, attribute.attnum, 'SELECT') AS readable
     FROM pg_attribute AS attribute JOIN bases ON bases.attnum = attribute.attnum AND bases.typtype <> 'd'
     LEFT JOIN pg_collation ON pg_collation.oid = attribute.attcollation
     LEFT JOIN pg_attrdef AS filled ON filled.adrelid = attribute.attrelid AND filled.adnum = attribute.attnum
@@ -379,6 +403,7 @@ _KEYS = text("""
 _BEHAVIOUR = text("""
     SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
            row_security_active(oid) AS filtered,
+           has_table_privilege(oid, 'SELECT') AS readable,
            ARRAY(SELECT DISTINCT tgname::text FROM pg_trigger
                  WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
                    AND tgenabled <> 'D' AND tgtype & 3 = 3 AND tgtype & 20 <> 0) AS before_triggers,
@@ -513,7 +538,7 @@ def described(connection: Connection, found: Relation) -> Target:
 def _columns(connection: Connection, of_it: dict[str, int]) -> tuple[TargetColumn, ...]:
     rows = [dict(row) for row in connection.execute(_COLUMNS, of_it).mappings()]
     oids = [row.pop("base_oid") for row in rows]
-    columns = tuple(TargetColumn(**row) for row in rows)
+    columns = tuple(TargetColumn(**{**row, "send": row["send"] and tuple(row["send"])}) for row in rows)
     if not any(column.kind == "c" or column.base.startswith("_") for column in columns):
         return columns
     known = {row.oid: row for row in connection.execute(_TYPES, of_it)}

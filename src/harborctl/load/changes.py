@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Text, cast, select
+from sqlalchemy import Select, func, select
 
 from harborctl.load.encode import text_columns
+from harborctl.load.merge import as_shown
 from harborctl.model import Change, Difference, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
     from harborctl.load.merge import Merge
     from harborctl.load.plan import Plan
     from harborctl.sources.batch import Batch
 
 SAMPLE_ROWS = 10
+
+# So that values which differ are never shown alike.
+PRINTED = {"extra_float_digits": "1", "DateStyle": "ISO", "IntervalStyle": "postgres", "bytea_output": "hex"}
 
 
 def merge_changes(connection: Connection, merge: Merge, plan: Plan) -> Iterator[Change]:
@@ -29,8 +33,9 @@ def merge_changes(connection: Connection, merge: Merge, plan: Plan) -> Iterator[
         yield Change("inserted", {name: values[name] for name in keys}, _gained(values, keys))
     if plan.mode is Mode.IGNORE or plan.merge is None:
         return
-    for row in _sample(connection, merge.updated()):
-        fields = {name: Difference(*row[2 * n : 2 * n + 2]) for n, name in enumerate(plan.names)}
+    for old, new in _read(connection, merge.updated().limit(SAMPLE_ROWS)):
+        both = zip(_texts(old), _texts(new), strict=True)
+        fields = {name: Difference(*values) for name, values in zip(plan.names, both, strict=True)}
         changed = {name: field for name, field in fields.items() if name in plan.merge.overwritten}
         yield Change(
             "updated",
@@ -38,14 +43,13 @@ def merge_changes(connection: Connection, merge: Merge, plan: Plan) -> Iterator[
             {name: field for name, field in changed.items() if field.old != field.new},
         )
     if plan.mode is Mode.SYNC:
-        names = [column.name for column in plan.target.columns]
-        yield from _deleted(connection, merge.missing(), names, keys)
+        yield from _deleted(connection, merge.missing(), plan.target.readable_names, keys)
 
 
 def emptied(connection: Connection, plan: Plan) -> Iterator[Change]:
     """Rows that a replace is about to remove."""
-    table = plan.target.table()
-    yield from _deleted(connection, select(*table.columns), [column.name for column in table.columns], ())
+    names = plan.target.readable_names
+    yield from _deleted(connection, select(*plan.target.table(names).columns), names, ())
 
 
 def sent(plan: Plan, batch: Batch) -> Iterator[Change]:
@@ -56,9 +60,26 @@ def sent(plan: Plan, batch: Batch) -> Iterator[Change]:
         yield Change("inserted", {}, _gained(dict(zip(plan.names, row, strict=True)), ()))
 
 
-def _sample(connection: Connection, rows: Select[Any]) -> list[Row[Any]]:
+def _sample(connection: Connection, rows: Select[Any]) -> list[list[str | None]]:
     limited = rows.limit(SAMPLE_ROWS).subquery("changed")
-    return list(connection.execute(select(*(cast(column, Text) for column in limited.columns))))
+    values: list[ColumnElement[Any]] = [as_shown(column) for column in limited.columns]
+    return [_texts(row) for row in _read(connection, select(*values))]
+
+
+def _texts(values: Iterable[bytes | None]) -> list[str | None]:
+    return [None if value is None else value.decode(errors="backslashreplace") for value in values]
+
+
+def _read(connection: Connection, rows: Select[*tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
+    before = connection.execute(select(*map(func.current_setting, PRINTED))).one()
+    _set(connection, PRINTED)
+    found = list(connection.execute(rows))
+    _set(connection, dict(zip(PRINTED, before, strict=True)))
+    return found
+
+
+def _set(connection: Connection, settings: dict[str, str]) -> None:
+    connection.execute(select(*(func.set_config(name, value, True) for name, value in settings.items())))
 
 
 def _deleted(connection: Connection, rows: Select[Any], names: list[str], keys: tuple[str, ...]) -> Iterator[Change]:

@@ -39,7 +39,8 @@ def _compile(statement: OverridingInsert, compiler: Any, **settings: Any) -> str
 
 def insert_into(table: Table, plan: Plan) -> Insert:
     """An INSERT of the plan's columns, and of its touched one, into its target or into a table shaped like them."""
-    fills_identity = any(column.target.always_identity for column in plan.columns)
+    # Of the columns behind a view nobody tells. Where there is no identity column the words do nothing.
+    fills_identity = plan.target.kind == "v" or any(column.target.always_identity for column in plan.columns)
     if not fills_identity or is_temporary(table):  # no identity column is copied into a staging table
         return insert(table)
     touch = plan.merge.touch if plan.merge else None

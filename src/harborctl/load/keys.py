@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harborctl.db.catalog import nearest
-from harborctl.errors import TargetError, UsageError
+from harborctl.errors import AccessDenied, TargetError, UsageError
 from harborctl.load.source_columns import NO_SUCH_COLUMN
 from harborctl.model import Mode
 
@@ -95,6 +95,7 @@ def plan_merge(
     overwritten = tuple(name for name in names if name not in part_columns and name not in options.keep)
     if mode is not Mode.IGNORE:
         _check_identity(target, overwritten, ways_out)
+    _check_rights(target, mode, [*key.columns, *(overwritten if mode is not Mode.IGNORE else ())])
     return MergePlan(key, overwritten, options.newest_by, options.touch, options.update_only)
 
 
@@ -204,6 +205,16 @@ def _check_touch(target: Target, touch: str | None, ways_out: Mapping[str, str])
             f"--touch names column {touch}, which the source fills",
             code="42701",
             hint=f"Choose another column, or {ways_out[column.name]}.",
+        )
+
+
+def _check_rights(target: Target, mode: Mode, names: Sequence[str]) -> None:
+    if any(column.name in names and not column.readable for column in target.columns):
+        listed = ", ".join(dict.fromkeys(names))
+        raise AccessDenied(
+            f"mode {mode} compares rows: it must read the columns {listed} of {target.label}, and this user may not",
+            code="42501",
+            hint=f"Its owner can GRANT SELECT ({listed}) ON {target.label} to this user.",
         )
 
 

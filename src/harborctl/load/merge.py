@@ -18,6 +18,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     FromClause,
+    Function,
     Index,
     Label,
     Select,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
+    case,
     cast,
     column,
     delete,
@@ -33,6 +35,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     not_,
+    null,
     or_,
     select,
     true,
@@ -60,15 +63,19 @@ if TYPE_CHECKING:
     from harborctl.load.plan import Plan
     from harborctl.load.staging import Staging
 
-# Types of which two values that `=` calls equal are the same to every reader. The others are compared by their text:
-# those without `=` (json, xml), those whose `=` is about something else (box compares areas), and those whose equal
-# values differ in print (numeric 1.0 and 1.00, citext, interval). Of floats only the sign of zero is lost.
+# Types of which two values that `=` calls equal are the same to every reader. Of floats only the sign of zero is lost.
+# Not so those without `=` (json, xml), those whose `=` is about something else (box compares areas), and those whose
+# equal values differ in print (numeric 1.0 and 1.00, citext, interval).
 EXACT_TYPES = frozenset({
     "bool", "int2", "int4", "int8", "oid", "float4", "float8", "money", "text", "varchar", "bpchar", "name", "bytea",
     "bit", "varbit", "uuid", "inet", "cidr", "macaddr", "macaddr8", "date", "time", "timetz", "timestamp",
     "timestamptz", "int4range", "int8range", "daterange", "tsrange", "tstzrange",
 })  # fmt: skip
 
+# Others, whose text is the same under all settings: they are compared by it. The rest go by the bytes that the server
+# would send, for with a low extra_float_digits different points look the same. Setting that another way for the time
+# of a merge would change what the triggers do.
+PRINTED_ALIKE = frozenset({"json", "jsonb", "xml", "numeric"})
 
 # Collations make these slow to sort: an index on them takes up to three times as long as to count them.
 SORTED_BY_LANGUAGE = frozenset({"text", "varchar", "bpchar", "citext"})
@@ -76,6 +83,9 @@ SORTED_BY_LANGUAGE = frozenset({"text", "varchar", "bpchar", "citext"})
 # So many staged rows are joined soon whatever the planner thinks of them, and each question to the server costs a round
 # trip.
 FEW_ROWS = 2000
+
+# ON CONFLICT calls the row that did not go in by this name, so that a table of this name could not be told from it.
+PSEUDO_TABLE = "excluded"
 
 # How often rows are looked at again because others have changed some meanwhile. Each look writes what the one before
 # could not see; nobody can take that away any more.
@@ -191,14 +201,17 @@ class Merge:
     def first_duplicate(self, connection: Connection) -> tuple[list[int], str]:
         """The numbers (from 1, in load order) of the rows that share the first key to come twice, and that key."""
         number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
-        parts = [cast(part, Text).label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
+        parts = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
         numbered = (
             select(number, self._condition().label("has_key"), *parts).select_from(self._staging.table).subquery()
         )
         keys = [numbered.c[label] for label in self._labels]
-        numbers = func.array_agg(aggregate_order_by(numbered.c.number, numbered.c.number.asc()))
+        in_order = numbered.c.number.asc()
+        numbers = func.array_agg(aggregate_order_by(numbered.c.number, in_order))
+        # Equal values may be printed otherwise (numeric 1.0 and 1.00): the text is that of the second row.
+        texts = [func.array_agg(aggregate_order_by(cast(key, Text), in_order)) for key in keys]
         twice = (
-            select(numbers, *keys)
+            select(numbers, *texts)
             .where(numbered.c.has_key)
             .group_by(*keys)
             .having(func.count() > 1)
@@ -206,7 +219,7 @@ class Merge:
             .limit(1)
         )
         found, *values = connection.execute(twice).one()
-        return found, ", ".join("NULL" if value is None else value for value in values)
+        return list(found), ", ".join("NULL" if each[1] is None else each[1] for each in values)
 
     def first_without_key(self, connection: Connection) -> int | None:
         """The number (from 1, in load order) of the first row of which an expression of the key is NULL."""
@@ -258,7 +271,7 @@ class Merge:
         """The rows of the target that the load lacks: all their columns."""
         staged = self._staged()
         has_row = select(true()).select_from(staged).where(self._same_key(staged, self._current)).exists()
-        return select(*(self._current.c[column.name] for column in self._target.columns)).where(not_(has_row))
+        return select(*(self._current.c[name] for name in self._plan.target.readable_names)).where(not_(has_row))
 
     # -- writing
 
@@ -305,7 +318,7 @@ class Merge:
         """One look: what is written now, what is `stale`, and as `skipped` what a trigger has dropped; and which
         transactions it saw."""
         target = self._plan.target
-        is_plain = target.kind == "r" and not target.before_triggers
+        is_plain = target.kind == "r" and not target.before_triggers and target.readable and target.name != PSEUDO_TABLE
         is_many = staged > FEW_ROWS
         if (
             is_many
@@ -404,7 +417,7 @@ class Merge:
         # Apart from the target's own names, which expressions of the key use.
         values = [value.label(f"harborctl_value_{n}") for n, value in enumerate(self._values(staged))]
         keys = [staged.c[label] for label in self._labels]
-        place = self._current.c[self._place]
+        place = self._current.c[self._place] if self._has_places else literal_column("NULL").label(self._place)
         changed = self._compared(staged).with_only_columns(*values, *keys, place, is_new).cte("changed")
         written = dict(zip(self._filled(), (changed.c[value.name] for value in values), strict=True))
         new = self._new_rows(changed, written)
@@ -423,6 +436,12 @@ class Merge:
             counted.append(literal_column("0").label("updated"))
         return select(*counted, moved.label("moved"), _SNAPSHOT)
 
+    @property
+    def _has_places(self) -> bool:
+        """Whether `ctid` says which row is meant: it may be that of rows in several partitions, and hidden from a user
+        who may not read all columns."""
+        return self._plan.target.kind == "r" and self._plan.target.readable
+
     def _new_rows(self, changed: CTE, written: Mapping[str, ColumnElement[Any]]) -> CTE:
         rows = select(*written.values()).where(changed.c[self._new])
         statement = insert_into(self._target, self._plan).from_select(list(written), rows)
@@ -436,10 +455,10 @@ class Merge:
         same = self._equal(keys, self._target_parts())
         assigned = {n: value for n, value in written.items() if n in self._overwritten() or n == self._merge.touch}
         statement = update(self._target).values(assigned).where(not_(changed.c[self._new]))
-        if self._plan.target.kind == "r":
+        if self._has_places:
             place: ColumnElement[Any] = column("ctid", _selectable=self._target)
             statement = statement.where(place == changed.c[self._place])
-        else:  # one place may be that of rows in several partitions
+        else:
             statement = statement.where(and_(same, self._condition()))
             if newest := self._merge.newest_by:  # others may have written to the row since
                 statement = statement.where(not_(_older(written[newest], self._target.c[newest])))
@@ -521,15 +540,13 @@ class Merge:
         staged = self._staged()
         return self._compared(staged).where(self._is_new()).with_only_columns(*(staged.c[n] for n in self._names))
 
-    def updated(self) -> Select[Any]:
-        """The staged rows that differ: the columns that the load fills, as they are and as they will be."""
-        staged = self._staged()
-        columns = [
-            (self._current.c[name].label(f"old_{n}"), staged.c[name].label(f"new_{n}"))
-            for n, name in enumerate(self._names)
-        ]
-        pairs = [column for pair in columns for column in pair]
-        return self._compared(staged).where(not_(self._is_new())).with_only_columns(*pairs)
+    def updated(self) -> Select[Any, Any]:
+        """The staged rows that differ: the texts of the columns that the load fills, as they are and as they will be.
+        Two arrays of bytes, for a SELECT list has 1664 entries at most."""
+        staged, current = self._staged(), self._current.c
+        old = array([as_shown(current[name] if name in current else null()) for name in self._names])
+        new = array([as_shown(staged.c[name]) for name in self._names])
+        return self._compared(staged).where(not_(self._is_new())).with_only_columns(old.label("old"), new.label("new"))
 
     def _compared(self, staged: Subquery) -> Select[Any]:
         """The staged rows that are new or differ from the table's row of the same key, and are not older."""
@@ -590,9 +607,12 @@ class Merge:
     def _current(self) -> Subquery:
         """The rows of the target with their key."""
         labelled = [part.label(label) for part, label in zip(self._target_parts(), self._labels, strict=True)]
-        there: Label[Any] = literal_column("tableoid").label(self._is_there)
-        place: Label[Any] = literal_column("ctid").label(self._place)
-        rows: Select[Any] = select(*self._target.columns, *labelled, there, place).where(self._condition())
+        columns: list[ColumnElement[Any]] = [self._target.c[name] for name in self._plan.target.readable_names]
+        there: ColumnElement[Any] = literal_column("tableoid") if self._plan.target.readable else true()
+        columns += [*labelled, there.label(self._is_there)]
+        if self._has_places:
+            columns.append(literal_column("ctid").label(self._place))
+        rows: Select[Any] = select(*columns).where(self._condition())
         if self._plan.target.has_children:
             rows = rows.with_hint(self._target, "ONLY", "postgresql")
         return rows.subquery("current")
@@ -618,7 +638,11 @@ class Merge:
         ours, theirs = staged.c[name], self._current.c[name]
         if column is not None and is_exact(column):
             return ours.is_distinct_from(theirs)
-        return cast(ours, Text).collate("C").is_distinct_from(cast(theirs, Text).collate("C"))
+        if column is None or column.send is None or column.base in PRINTED_ALIKE:
+            return cast(ours, Text).collate("C").is_distinct_from(cast(theirs, Text).collate("C"))
+        schema, send = column.send
+        sent: list[ColumnElement[Any]] = [Function(send, each, packagenames=(schema,)) for each in (ours, theirs)]
+        return sent[0].is_distinct_from(sent[1])
 
 
 def _count_of(counts: Select[int]) -> ColumnElement[int]:
@@ -627,6 +651,12 @@ def _count_of(counts: Select[int]) -> ColumnElement[int]:
 
 # Which transactions a statement sees: the same again if no other one that writes has ended in between.
 _SNAPSHOT = cast(func.pg_current_snapshot(), Text).label("snapshot")
+
+
+def as_shown(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A value's text as bytes of UTF-8, or of what else a database in SQL_ASCII may have."""
+    encoding = case((func.getdatabaseencoding() == "SQL_ASCII", "SQL_ASCII"), else_="UTF8")
+    return func.convert_to(cast(value, Text), encoding)
 
 
 def is_exact(column: TargetColumn) -> bool:

@@ -59,6 +59,7 @@ from harborctl.load.planned_rows import planned_rows
 from harborctl.load.rejects import Rejects
 from harborctl.load.retry import may_pass, pause
 from harborctl.load.rows import Written
+from harborctl.load.staging import MOST_COLUMNS
 from harborctl.load.standing import Standing, standing_of
 from harborctl.load.values_writer import write_values
 from harborctl.load.watch import UNIQUE_VIOLATION, KeyWatch, Places
@@ -447,7 +448,10 @@ class Attempt:
         return work
 
     def _choose_writer(self, batches: Iterator[Batch]) -> Iterable[Batch]:
-        if self.options.writer is not WriterName.AUTO or len(self.sources) > 1:
+        plan = self.plans[0]
+        # What INSERT stages is numbered, and a table this wide has no room for a number.
+        is_full = plan.mode.by_key and len(plan.names) >= MOST_COLUMNS
+        if self.options.writer is not WriterName.AUTO or len(self.sources) > 1 or is_full:
             self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
             return batches
         taken: list[Batch] = []

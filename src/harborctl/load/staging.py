@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import sql
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, literal_column
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
 from harborctl.db.catalog import ServerType
+from harborctl.db.failures import translate
+from harborctl.errors import AccessDenied, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import psycopg
     from sqlalchemy import ColumnElement, Connection
 
     from harborctl.db.catalog import TargetColumn
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 TEMPORARY_SCHEMA = "pg_temp"
 STAGING = "harborctl_staging"
 ROW_NUMBER = "harborctl_row"
+
+# https://www.postgresql.org/docs/current/limits.html
+MOST_COLUMNS = 1600
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +42,13 @@ class Staging:
 
 def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> Table:
     """Create a temporary table for the plan's columns, dropped at commit."""
-    return _create(connection, name, [Column(c.target.name, _staged_type(c.target)) for c in plan.columns])
+    return _create(connection, plan, name, [Column(c.target.name, _staged_type(c.target)) for c in plan.columns])
 
 
 def create_numbered(connection: Connection, plan: Plan, name: str, number: str) -> Table:
     """Create a temporary table for the plan's columns and the numbers of rows, which their writer knows."""
     columns = [Column(c.target.name, _staged_type(c.target)) for c in plan.columns]
-    return _create(connection, name, [*columns, Column(number, BigInteger)])
+    return _create(connection, plan, name, [*columns, Column(number, BigInteger)])
 
 
 def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> Staging:
@@ -65,7 +72,7 @@ def stage_for_merge(connection: Connection, plan: Plan, *, numbered: bool) -> St
         number: Column[Any] = Column(free_name(ROW_NUMBER, plan.names), BigInteger, Identity(always=True))
         columns.append(number)
         order = number
-    return Staging(_create(connection, STAGING, columns), order)
+    return Staging(_create(connection, plan, STAGING, columns), order)
 
 
 def is_temporary(table: Table) -> bool:
@@ -90,9 +97,27 @@ def _staged_type(column: TargetColumn) -> ServerType:
     return ServerType(f"{column.type} COLLATE {column.folding}") if column.folding else column.server_type
 
 
-def _create(connection: Connection, name: str, columns: list[Column[Any]]) -> Table:
+def _create(connection: Connection, plan: Plan, name: str, columns: list[Column[Any]]) -> Table:
+    if len(columns) > MOST_COLUMNS:
+        raise TargetError(
+            f"{len(plan.names):,} columns of {plan.target.label} are filled: with the number of each row a staging"
+            f" table would have more than the {MOST_COLUMNS:,} that a table can have",
+            code="54011",
+            hint="Let the load write by COPY and end at the first bad row (--writer copy --on-error abort), or leave a"
+            " column out with --skip-columns.",
+        )
     table = Table(
         name, MetaData(), *columns, schema=TEMPORARY_SCHEMA, prefixes=["TEMPORARY"], postgresql_on_commit="DROP"
     )
-    connection.execute(CreateTable(table))
+    try:
+        connection.execute(CreateTable(table))
+    except DBAPIError as error:
+        if not isinstance(translate(error), AccessDenied):
+            raise
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        raise AccessDenied(
+            "this load puts rows into a temporary table first, which this user may not create",
+            code="42501",
+            hint=f"The owner of the database can GRANT TEMPORARY ON DATABASE {driver.info.dbname} to this user.",
+        ) from error
     return table

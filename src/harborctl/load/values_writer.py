@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.failures import translate
+from harborctl.errors import HarborctlError
 from harborctl.load.encode import text_columns
 from harborctl.load.insert import insert_into
 from harborctl.load.rows import Written, bad_row, may_be_of_a_row
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from harborctl.errors import HarborctlError
     from harborctl.load.plan import Plan
     from harborctl.load.rows import Progress
     from harborctl.sources.batch import Batch
@@ -94,7 +94,7 @@ class _Sender:
         try:
             with self._connection.begin_nested():
                 probe = create_staging(self._connection, self._plan, f"probe_{next(self._probes)}")
-        except DBAPIError:
+        except (DBAPIError, HarborctlError):
             return None  # no right to temporary tables: the message must do without the column
         for name, value in row.items():
             try:
