@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from harborctl.db.programs import find_programs
+from harborctl.db.programs import Programs, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,10 @@ class PasswordServer:
 
 
 @contextmanager
-def password_server() -> Iterator[PasswordServer]:
-    """A new server, which lives as long as the block."""
+def password_server(programs: Programs | None = None) -> Iterator[PasswordServer]:
+    """A new server of these programs, or the embedded ones, which lives as long as the block."""
     home = Path(tempfile.mkdtemp(prefix="harborctl-password-server-"))
-    programs = find_programs()
+    programs = programs or find_programs()
     data = home / "data"
     data.mkdir(mode=0o700)
     programs.own(data)
@@ -50,7 +50,13 @@ def password_server() -> Iterator[PasswordServer]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     try:
-        options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={home / 'password'}", "--no-sync"]
+        options = [
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={home / 'password'}",
+            "--no-sync",
+            "--encoding=UTF8",
+        ]
         initdb = [programs.path("initdb"), "-D", programs.name_of(data), *options, "--locale=C"]
         subprocess.run(initdb, cwd=data, check=True, capture_output=True, **programs.settings())
         settings = [f"--port={port}", "--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--fsync=off"]

@@ -19,3 +19,9 @@ MEMORY_MEGABYTES = int(os.environ.get("HARBORCTL_TEST_MEMORY_MEGABYTES", "60"))
 SOURCE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_SOURCE_EXAMPLES", "0"))
 # Damaged files of each kind.
 DAMAGE_EXAMPLES = int(os.environ.get("HARBORCTL_TEST_DAMAGE_EXAMPLES", "40"))
+# Random tables, each with so many loads, for every encoding; the number of the first one.
+TARGETS = int(os.environ.get("HARBORCTL_TEST_TARGET_EXAMPLES", "3"))
+LOADS_OF_A_TARGET = 5 if TARGETS > 3 else 3
+FIRST_TARGET = int(os.environ.get("HARBORCTL_TEST_FIRST_TARGET", "0"))
+# Loads beside another session that writes, for each of four shapes of tables.
+CONCURRENT_ROUNDS = int(os.environ.get("HARBORCTL_TEST_CONCURRENT_ROUNDS", "5"))
