@@ -89,3 +89,20 @@ def test_a_database_in_latin1(latin: str, invoke: Invoke, tmp_path: Path, writer
         given = ("load", "t.csv", "-m", mode, "--writer", writer, "--json", "--no-ledger")
         error = failure(invoke(*given, env={"HARBORCTL_URL": latin}), 1)
         assert (error["code"], error["line"], error["column"], error["value"]) == ("22P05", 4, "v", "日本")
+
+
+def test_a_trigger_that_refuses_all_rows(database: Database, load_rows: LoadRows, writer: str) -> None:
+    """Not each of them is tried alone to name one."""
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); CREATE SEQUENCE tried;"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM nextval(''public.tried''); RAISE ''not today''; END';"
+        "CREATE TRIGGER refuse AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    feed = "id,v\n" + "".join(f"{n},a\n" for n in range(5000))
+    for mode in ("append", "upsert"):
+        error = refusal(partial(load_rows, feed, "t", mode, writer=writer))
+        assert (error.code, error.location and error.location.line) == ("P0001", 2)
+    tried = database.execute("SELECT last_value FROM tried").fetchone()
+    assert tried
+    assert tried[0] < 1000

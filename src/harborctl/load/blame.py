@@ -7,13 +7,14 @@ as long as the load; nothing is kept while a load runs only to say where a row s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import Target
 from harborctl.errors import BadRow, HarborctlError, StatementFailed
+from harborctl.load.rejects import EnoughRejects
 from harborctl.load.rows import may_be_of_a_row
 from harborctl.load.run import Attempt
 from harborctl.model import Location, Lock, OnError
@@ -21,9 +22,16 @@ from harborctl.model import Location, Lock, OnError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Connection
+
+    from harborctl.load.merge import Account
+    from harborctl.load.modes import Work
     from harborctl.model import RejectReason
 
 INSUFFICIENT_PRIVILEGE = "42501"
+
+# Where all rows are bad, such as by a trigger that fails, each of them is tried alone: these are enough to name one.
+MOST_FOUND = 100
 
 
 def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
@@ -43,10 +51,14 @@ def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
         run=replace(again.run, jobs=1, commit_every=None, lock=Lock.FAIL),
     )
     load.progress.stage("looking for the bad row")
+    attempt = _Trial(load.database, trial, load.progress)
     try:
-        reasons = Attempt(load.database, trial, load.progress).run().reject_reasons
+        attempt.run()
+    except EnoughRejects:
+        pass
     except (HarborctlError, DBAPIError, OSError, KeyboardInterrupt):
         return None  # what ended the load is what the user must hear of
+    reasons = attempt.ending.summary().get("reject_reasons", ()) if attempt.ending else ()
     first = _first([reason for reason in reasons if reason.code == cause.code], [file.name for file in load.found])
     if first is None:
         return None
@@ -58,6 +70,22 @@ def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
         column=first.column,
         value=first.value,
     )
+
+
+@dataclass(slots=True)
+class _Trial(Attempt):
+    """A load that ends when it has found some bad rows."""
+
+    def write(self, connection: Connection) -> tuple[Work, Account]:
+        """See `Attempt`."""
+        if self.rejects is None or self.ending is None:
+            raise AssertionError("a trial puts rows aside")
+        self.rejects.most = MOST_FOUND
+        try:
+            return Attempt.write(self, connection)
+        except EnoughRejects:
+            self.ending.settle(0, dry_run=True)
+            raise
 
 
 def _may_be_of_a_row(load: Attempt, cause: HarborctlError) -> bool:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from harborctl.errors import HarborctlError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harborctl.errors import HarborctlError
     from harborctl.sources.batch import Batch, Malformed, Original, Source
 
 KEPT_IN_MEMORY = 8 * 1024 * 1024
@@ -69,10 +70,15 @@ class Rejected:
     original: Malformation | Original
 
 
+class EnoughRejects(HarborctlError):
+    """There are as many bad rows as anybody wants to know of."""
+
+
 class Rejects:
     """All bad rows of a load.
 
     Attributes:
+        most: with so many the load ends.
         malformed: by the position of a source, how many of its records it could not hand on, and has not counted.
         has_raw: there are records that could not be told into fields.
     """
@@ -85,6 +91,7 @@ class Rejects:
         self._lock = threading.Lock()
         self.malformed: dict[int, int] = {}
         self.has_raw = False
+        self.most: int | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -140,6 +147,8 @@ class Rejects:
             self._keys.append(key)
             self._places.append(self._entries.tell())
             pickle.dump(entry, self._entries)
+            if self.most is not None and len(self._keys) >= self.most:
+                raise EnoughRejects("there are more bad rows than are to be found")
 
 
 def told_apart(names: Iterable[str]) -> list[ColumnKey]:
