@@ -280,34 +280,6 @@ def test_offline_sql_makes_the_same(
     assert migrations.upgrade(empty) == []
 
 
-@pytest.mark.parametrize("start", REVISIONS["ledger"][:-1])
-def test_offline_sql_from_an_older_ledger_and_back(engine: Engine, empty: Engine, empty_url: str, start: str) -> None:
-    """The rows that are there stay; the way back leaves what the older harborctl has made."""
-
-    def apply(script: str) -> None:
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            connection.execute(script.encode())
-
-    apply(migrations.offline_sql(to=start))
-    before = _shape(empty)
-    execute(
-        empty,
-        "INSERT INTO harborctl.loads (id, target_table, mode, writer, status, application_version)"
-        " VALUES (gen_random_uuid(), 't', 'append', 'copy', 'loaded', '1')",
-        "INSERT INTO harborctl.files (load_id, position, path) SELECT id, 1, 'a.csv' FROM harborctl.loads",
-    )
-    apply(migrations.offline_sql(start=start))
-    ledger = {name: [row for row in rows if row[0] == "harborctl"] for name, rows in _shape(engine).items()}
-    assert _shape(empty) == ledger
-    assert migrations.pending(empty, "ledger") == []
-    apply(migrations.offline_sql(start=REVISIONS["ledger"][-1], to=start))
-    assert _shape(empty) == before
-    with empty.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM harborctl.loads JOIN harborctl.files ON load_id = id")) == 1
-    apply(migrations.offline_sql(start=start, to="base"))
-    assert _tables(empty) == set()
-
-
 @pytest.mark.parametrize(
     ("branch", "start", "to", "message"),
     [
