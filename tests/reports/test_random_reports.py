@@ -124,7 +124,7 @@ NAMES = TEXT.filter(lambda name: 0 < len(name.encode()) <= 60)
 
 @dataclass(frozen=True)
 class Query:
-    """A statement, the types of its columns, and whether a value of it stands in a parameter."""
+    """A statement, and the types of its columns."""
 
     sql: str
     types: tuple[str, ...]
