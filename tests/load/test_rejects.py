@@ -19,6 +19,8 @@ import sqlalchemy
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database as Engine
+from harborctl.load.careful import MOST_SAVEPOINTS
+from harborctl.load.pieces import stretch, taken
 from harborctl.load.run import run_load
 from harborctl.model import (
     ColumnOptions,
@@ -32,6 +34,7 @@ from harborctl.model import (
     SourceFormat,
     WriterName,
 )
+from harborctl.sources.batch import Batch
 from tests.inprocess import Invoke
 from tests.inprocess import invoke as invoke  # noqa: PLC0414  # a fixture
 from tests.load.conftest import failure
@@ -381,6 +384,69 @@ def test_every_row_is_bad(database: Database, things: Path, invoke: Invoke, writ
     done = invoke("load", "things.csv", "--on-error", "reject", "--writer", writer, "--json")
     summary = json.loads(done.stdout)
     assert (done.code, summary["rejected"], summary["inserted"], count(database)) == (4, 5000, 0, 0)
+
+
+def test_many_rows_that_only_the_server_can_refuse(
+    database: Database, things: Path, invoke: Invoke, writer: str
+) -> None:
+    database.execute("""
+        CREATE SEQUENCE attempts; CREATE SEQUENCE looked_at;
+        CREATE FUNCTION attempt() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM nextval('attempts'); RETURN NULL; END $$;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM nextval('looked_at');
+                IF NEW.id % 2 = 1 THEN RAISE EXCEPTION 'odd' USING ERRCODE = 'ZZ001'; END IF;
+                RETURN NEW;
+            END $$;
+        CREATE TRIGGER attempt BEFORE INSERT ON things FOR EACH STATEMENT EXECUTE FUNCTION attempt();
+        CREATE TRIGGER refuse BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    things.write_text("id,price\n" + "".join(f"{n},1\n" for n in range(4000)))
+    done = invoke("load", "things.csv", "--on-error", "reject", "--writer", writer, "--json")
+    summary = json.loads(done.stdout)
+    assert (done.code, summary["rejected"], summary["inserted"], count(database)) == (4, 2000, 2000, 2000)
+    assert {row["id"] for row in rejected(things.parent / "things.rejects.csv")} == {str(n) for n in range(1, 4000, 2)}
+    # Each savepoint that stays takes a lock of the server, which does not have many.
+    [(savepoints,)] = database.execute("SELECT count(DISTINCT xmin::text) FROM things")
+    assert savepoints <= MOST_SAVEPOINTS + 10
+    # A good row is looked at with the bad one behind it, and once more without it.
+    [(attempts, looked_at)] = database.execute("SELECT a.last_value, b.last_value FROM attempts a, looked_at b")
+    assert (attempts < 2 * 4000, looked_at < 3 * 4000) == (True, True), (attempts, looked_at)
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_what_no_row_can_be_blamed_for(
+    database: Database, things: Path, invoke: Invoke, writer: str, mode: str
+) -> None:
+    things.write_text("id,price\n1,1\n2,1\n")
+    for code in ("0A000", "2D000", "53200", "55000", "58030"):
+        database.execute(f"""
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'never' USING ERRCODE = '{code}'; END $$;
+            CREATE OR REPLACE TRIGGER refuse AFTER INSERT ON things FOR EACH ROW EXECUTE FUNCTION refuse();
+        """)
+        arguments = ("--on-error", "reject", "--writer", writer, "--mode", mode, "--retries", "0", "--json")
+        assert failure(invoke("load", "things.csv", *arguments), 1)["code"] == code
+        assert not list(things.parent.glob("*rejects*"))
+
+
+def test_parts_of_parts_do_not_nest() -> None:
+    batch = Batch(
+        pa.record_batch({"n": pa.array(range(9000))}),
+        "n.csv",
+        lambda row: row + 2,
+        as_read=lambda: pa.record_batch({"n": pa.array(map(str, range(9000)))}),
+        row_of=lambda row: row,
+    )
+    for _ in range(2000):
+        batch = stretch(batch, 1, batch.records.num_rows)
+        batch = taken(batch, range(1, batch.records.num_rows))
+    batch = taken(batch, [4, 2, 0])
+    assert batch.as_read is not None
+    assert batch.records["n"].to_pylist() == [4004, 4002, 4000]
+    assert batch.as_read()["n"].to_pylist() == ["4004", "4002", "4000"]
+    assert ([batch.line_of(n) for n in range(3)], batch.row_of(1)) == ([4006, 4004, 4002], 4002)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol, cast
 
 import psycopg
@@ -66,8 +66,8 @@ class Attempt(Protocol):
     def at_once(self) -> Attempt:
         """The same way in one statement, so that rows may refer to each other."""
 
-    def send(self, table: Table, slices: Iterator[Slice]) -> int:
-        """Send all rows, which are encoded alike, and return how many the server says went in.
+    def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
+        """Send all rows, which are encoded alike, and return how many the server says went in; they stay there or not.
 
         Raises:
             Refusal: none did, and a row may be the cause.
@@ -93,11 +93,11 @@ class CopyAttempt:
         """See `Attempt.at_once`."""
         return self
 
-    def send(self, table: Table, slices: Iterator[Slice]) -> int:
+    def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """See `Attempt.send`."""
         sent = 0
         try:
-            with self._connection.begin_nested(), self._driver.cursor() as cursor:
+            with self._connection.begin_nested() as savepoint, self._driver.cursor() as cursor:
                 first = next(slices)
                 copy_format = _encoded(first)[0]
                 with cursor.copy(self._statement(table, copy_format)) as copy:
@@ -108,6 +108,8 @@ class CopyAttempt:
                         sent += _write(copy, piece)
                     if copy_format is CopyFormat.BINARY:
                         copy.write(BINARY_TRAILER)
+                if not stays:
+                    savepoint.rollback()
                 return cursor.rowcount
         except psycopg.Error as error:
             failure = of_rows(error)
@@ -143,18 +145,19 @@ class ValuesAttempt:
         """See `Attempt.at_once`."""
         return StagedAttempt(self._connection, self._plan, self)
 
-    def send(self, table: Table, slices: Iterator[Slice]) -> int:
+    def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """See `Attempt.send`."""
         statement = insert_into(table, self._plan)
         sent = inserted = count = 0
         try:
-            with self._connection.begin_nested():
-                for piece in slices:
-                    rows = iter(rows_of(self._plan, piece.batch))
-                    while part := list(islice(rows, self._batch_size)):
-                        count = len(part)
-                        inserted += self._connection.execute(statement, part).rowcount
-                        sent += count
+            with self._connection.begin_nested() as savepoint:
+                rows = chain.from_iterable(rows_of(self._plan, piece.batch) for piece in slices)
+                while part := list(islice(rows, self._batch_size)):
+                    count = len(part)
+                    inserted += self._connection.execute(statement, part).rowcount
+                    sent += count
+                if not stays:
+                    savepoint.rollback()
         except DBAPIError as error:
             failure = of_rows(error)
             cause = error.orig
@@ -181,17 +184,19 @@ class StagedAttempt:
         """See `Attempt.at_once`."""
         return self
 
-    def send(self, table: Table, slices: Iterator[Slice]) -> int:
+    def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """See `Attempt.send`."""
         sent = 0
         try:
-            with self._connection.begin_nested():
+            with self._connection.begin_nested() as savepoint:
                 staging = create_staging(self._connection, self._plan, f"{STAGING}_at_once")
                 sent = self._values.send(staging, slices)
                 rows = select(*(staging.c[name] for name in self._plan.names))
                 statement = insert_into(table, self._plan).from_select(list(self._plan.names), rows)
                 inserted = self._connection.execute(statement).rowcount
                 self._connection.execute(DropTable(staging))
+                if not stays:
+                    savepoint.rollback()
                 return inserted
         except DBAPIError as error:
             constraint = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None

@@ -2,11 +2,13 @@
 
 Rows go in stretches, each in a savepoint. While nothing fails that costs nothing that shows. When
 one fails it is taken back and divided: at the row that the server names, by a query that finds all rows which violate
-the same constraint, else in halves. Each row is sent a few times at most, unless nothing but halving finds it.
+the same constraint, else in halves. How many rows are tried together goes down with each refusal, and doubles with each
+success, so that each row is sent a few times at most, however many are bad.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
@@ -23,7 +25,7 @@ from harborctl.load.pipeline import read_ahead
 from harborctl.load.probes import Probes
 from harborctl.load.rejects import Reason
 from harborctl.load.rows import Written, value_of
-from harborctl.load.screen import Screen, required
+from harborctl.load.screen import Screen, Slice, required
 from harborctl.load.staging import is_temporary
 from harborctl.model import WriterName
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from harborctl.load.plan import Plan
     from harborctl.load.rejects import Note
     from harborctl.load.rows import Progress
-    from harborctl.load.screen import Slice
     from harborctl.sources.batch import Batch
 
 # Slices in a stretch: they are kept until it has gone in. As many as abort mode keeps to say where a row stands; of
@@ -47,6 +48,9 @@ LONGEST_STRETCH = 24
 STRETCH_BYTES = 32 * 1024 * 1024
 # After a failure, until stretches go in again.
 SHORTEST_STRETCH = 2
+# Until it commits the server keeps a lock for each savepoint that has written, and has memory for some ten thousand by
+# default (max_locks_per_transaction); with more of them the bad rows are sought first, and good ones go in together.
+MOST_SAVEPOINTS = 1000
 
 
 class _Order(Enum):
@@ -111,6 +115,8 @@ class CarefulWriter:
         self.written = Written()
         self._order = _Order.FIRST
         self._postponed: list[Slice] = []
+        self._most = sys.maxsize
+        self._savepoints = 0
 
     def write(self, batches: Iterable[Batch], progress: Progress) -> None:
         """Send all rows but those that refer to others of their table which are not there yet.
@@ -158,15 +164,19 @@ class CarefulWriter:
                 inserted = self._attempt.send(self._table, pieces())
             except Refusal as refusal:
                 self._limit = SHORTEST_STRETCH
-                self._work_off(self._divided(_Run(tuple(taken)), refusal))
+                self._work_off(self._divided(_Run(tuple(taken)), refusal), seeks=self._seeks())
             else:
                 self._limit = min(2 * self._limit, LONGEST_STRETCH)
                 self._went_in(taken, inserted)
         return next(rest, None) if following is None else following
 
-    def _work_off(self, waiting: list[_Run]) -> None:
-        """Send the runs, the last of the list first, until each of their rows is in or put aside."""
-        refused = 0
+    def _work_off(self, waiting: list[_Run], *, seeks: bool = False) -> None:
+        """Send the runs, the last of the list first, until each of their rows is in or put aside.
+
+        While it seeks, what goes well is taken back and kept; at the end all of it goes in together.
+        """
+        refused, may_seek = 0, True
+        kept: list[Slice] = []
         while waiting:
             run = waiting.pop()
             try:
@@ -175,11 +185,44 @@ class CarefulWriter:
                 elif refused > 1 and not run.read and run.rows > 1:
                     waiting += self._read(run)
                 else:
-                    self._went_in(run.slices, self._attempt.send(self._table, iter(run.slices)))
+                    run = self._next(run, waiting)
+                    kept += self._sent(run, seeks=seeks)
+                    self._most *= 2
             except Refusal as refusal:
                 # Of many unreadable values the server names one at a time.
                 refused += refusal.error.code.startswith("22")
                 waiting += self._divided(run, refusal)
+                seeks = seeks or (may_seek and self._seeks())
+            if seeks and not waiting:
+                waiting, kept, seeks, may_seek = _runs(kept, _Run(())), [], False, False
+                self._most = sys.maxsize
+
+    def _seeks(self) -> bool:
+        """Whether bad rows are to be sought first. Rows that wait for each other have to go in."""
+        return self._order is _Order.FIRST and self._savepoints > MOST_SAVEPOINTS
+
+    def _sent(self, run: _Run, *, seeks: bool) -> tuple[Slice, ...]:
+        """Send a run. Returns what is to be sent later. Suspects are not tried before the others are in."""
+        if not seeks:
+            self._went_in(run.slices, self._attempt.send(self._table, iter(run.slices)))
+            return ()
+        if not run.slices[0].alone:
+            self._attempt.send(self._table, iter(run.slices), stays=False)
+        return run.slices
+
+    def _next(self, run: _Run, waiting: list[_Run]) -> _Run:
+        """As many of the run's rows as are tried together now; the others wait. What refers to itself stays whole."""
+        if self._order is _Order.FIRST and run.rows > self._most:
+            waiting.append(replace(run, slices=tuple(self._cut(run, self._most, run.rows))))
+            run = replace(run, slices=tuple(self._cut(run, 0, self._most)))
+        *others, run = _runs(map(self._encoded, run.slices), run)
+        waiting += others
+        return run
+
+    def _encoded(self, piece: Slice) -> Slice:
+        if piece.encoded or not self._attempt.encodes:
+            return piece
+        return replace(self._screen.again(piece.batch), alone=piece.alone)
 
     def _divided(self, run: _Run, refusal: Refusal) -> list[_Run]:
         """What is left of a run that was refused, the first rows last."""
@@ -191,6 +234,8 @@ class CarefulWriter:
             return []
         if self._judges.probes.noticed(refusal.error, refusal.constraint, is_named=is_named) and not is_named:
             return [run]
+        # Before the bad row as many went well; where it is not known, it is in one half.
+        self._most = max(first if is_named else (end - first) // 2, 1)
         if is_named and refers and self._order is _Order.PARTS:
             self._postponed += self._cut(run, first, end)
         elif is_named:
@@ -207,13 +252,13 @@ class CarefulWriter:
         return constraint is not None and constraint.reference is not None and constraint.reference.own
 
     def _cut(self, run: _Run, start: int, stop: int) -> Iterator[Slice]:
-        """The rows from `start` up to `stop`."""
+        """The rows from `start` up to `stop`. What is cut off is encoded when it is sent: it may be cut again."""
         before = 0
         for piece in run.slices:
             low, high = max(start - before, 0), min(stop - before, piece.rows)
             before += piece.rows
             if low < high:
-                yield piece if high - low == piece.rows else self._screen.again(stretch(piece.batch, low, high))
+                yield piece if high - low == piece.rows else Slice(stretch(piece.batch, low, high), None, piece.alone)
 
     def _probed(self, run: _Run) -> list[_Run]:
         """What queries leave of a run: bad rows put aside, suspects alone; the first rows last."""
@@ -247,8 +292,7 @@ class CarefulWriter:
                 continue
             kept = ((number, number in suspects) for number in numbers if number not in bad)
             for key, group in groupby(kept, lambda entry: entry[0] if entry[1] else -1):
-                part = self._screen.again(taken(piece.batch, [number - first for number, _ in group]))
-                yield part if key < 0 else replace(part, alone=True)
+                yield Slice(taken(piece.batch, [number - first for number, _ in group]), None, alone=key >= 0)
 
     def _put_aside(self, run: _Run, number: int, refusal: Refusal) -> None:
         batch, row = run.row(number)
@@ -268,6 +312,7 @@ class CarefulWriter:
         return replace(reason, value=value_of(self._plan, batch, row, reason.column))
 
     def _went_in(self, slices: Sequence[Slice], inserted: int) -> None:
+        self._savepoints += 1
         self.written += Written(sum(piece.rows for piece in slices), inserted)
 
 

@@ -40,10 +40,12 @@ class Written:
         return Written(self.sent + other.sent, self.inserted + other.inserted)
 
 
-# SQLSTATEs, whole or their class, that speak of the session, its transaction and rights, of other sessions, resources
-# and the system. Any other may come from an input function, a constraint or a trigger, and so from a row: also a syntax
-# error (of a tsvector) and a missing table (of a regclass).
-_NEVER_OF_A_ROW = ("08", "25", "28", "3D", "40", "42501", "53", "55", "57", "58", "XX001", "XX002")
+# SQLSTATEs, whole or their class, that speak of what the server can do, of the session, its transaction and rights, of
+# other sessions, resources and the system. Any other may come from an input function, a constraint or a trigger, and so
+# from a row: also a syntax error (of a tsvector), a missing table (of a regclass) and a limit (of JSON's depth).
+_NEVER_OF_A_ROW = (
+    "08", "0A", "25", "26", "28", "2D", "3B", "3D", "40", "42501", "53", "55", "57", "58", "F0", "XX001", "XX002",
+)  # fmt: skip
 
 
 def may_be_of_a_row(error: HarborctlError) -> bool:
