@@ -625,3 +625,15 @@ def test_a_dry_run_shows_text_of_any_encoding(server_url: str, tmp_path: Path, w
             engine.dispose()
         finally:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_sync_deletes_nothing_while_a_row_without_its_key_is_put_aside(
+    database: Database, load_rows: LoadRows, writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database.execute(
+        "CREATE TABLE t (k text, v text); CREATE UNIQUE INDEX ON t (lower(k)); INSERT INTO t VALUES ('a', 'x')"
+    )
+    settings = {"key": ("lower(k)",), "max_delete": ALL, "on_error": "reject"}
+    assert counts(load_rows("k,v\n,y\n", "t", "sync", writer=writer, **settings)) == {"rejected": 1}
+    assert rows(database, "SELECT * FROM t") == [("a", "x")]

@@ -248,11 +248,11 @@ def _merge(work: Work) -> Account:
 def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) -> Account:
     """As `_merge`, with the rows that the target refuses put aside."""
     connection, plan, key = work.connection, work.plan, merge.plan
-    unread = len(work.rejects or ())
     late = LateRejects(work, staging, merge)
     if not key.key.is_plain:
         for number in merge.without_key(connection):
             late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))
+    unkeyed = len(work.rejects or ())
     for number in merge.new_rows(connection) if _fills_no_new_row(work) else ():
         late.reject(number, Reason(NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
     duplicates = 0
@@ -265,7 +265,7 @@ def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) ->
         else:
             duplicates = merge.drop_duplicates(connection, which)
     deleted = 0
-    if plan.mode is Mode.SYNC and unread:
+    if plan.mode is Mode.SYNC and unkeyed:
         # A row that was put aside has its row in the table, perhaps, and nobody can tell which one it is.
         work.notes.append("no rows were deleted: a rejected row may be one of those that the source seems to lack")
     elif plan.mode is Mode.SYNC:
