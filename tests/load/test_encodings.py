@@ -52,6 +52,7 @@ def test_the_ledger_takes_every_name(invoke: Invoke, url: str, tmp_path: Path) -
     loaded = json.loads(run.stdout)
     assert invoke("load", good, "-t", "t", "--skip-columns", "b", "--quiet", env=env).code == 0
     chunks = ("--commit-every", "1", "--quiet", "--json")
+    assert invoke("load", good, "-t", "t", "--skip-columns", "b", "--again", *chunks, env=env).code == 0
     failed = json.loads(invoke("load", bad, "-t", "t", *chunks, env=env).stdout)
     again = json.loads(invoke("load", bad, "-t", "t", *chunks, env=env).stdout)
     told = {row["load_id"]: row["status"] for row in json.loads(invoke("history", "--json", env=env).stdout)}

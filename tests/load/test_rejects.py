@@ -334,7 +334,7 @@ def test_what_a_user_sees(database: Database, things: Path, invoke: Invoke, writ
     reason = '1 x 22P02 column id: invalid input syntax for type integer: "x" (first: things.csv, line 3)'
     assert reason in shown.stdout
     assert "The rejected rows are in things.rejects.csv." in shown.stdout
-    dry = invoke(*arguments, "--dry-run", "--json")
+    dry = invoke(*arguments, "--again", "--dry-run", "--json")
     assert (dry.code, json.loads(dry.stdout)["rejected"], json.loads(dry.stdout)["reject_file"]) == (0, 2 + 3, None)
 
 

@@ -23,6 +23,7 @@ from harborctl.db.catalog import find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.statistics import analyze_after
+from harborctl.db.storable import storable
 from harborctl.errors import HarborctlError, LockHeld, SourceChanged, UsageError
 from harborctl.load import ledger
 from harborctl.load.backend import backend_of
@@ -226,9 +227,10 @@ class ChunkedLoad(Attempt):
         if len(self.left_out) == len(self.sources):
             raise AlreadyLoaded
         waiting = list(range(len(self.sources)))
+        names: list[str] = storable(books, [source.name for source in self.sources])
         order = []
         for name in begun.files:
-            place = next((place for place in waiting if self.sources[place].name == name), None)
+            place = next((place for place in waiting if names[place] == name), None)
             if place is None:
                 break
             order.append(place)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import cast, func, insert, select
 from sqlalchemy.dialects.postgresql import JSONB
 
+from harborctl.db.storable import storable
 from harborctl.db.tables import chunks
 from harborctl.errors import UsageError
 from harborctl.load.ledger import this_transaction
@@ -91,7 +92,7 @@ def record_chunk(connection: Connection, load_id: str, number: int, chunk: Chunk
             counters=cast(
                 place
                 | {
-                    "path": chunk.path,
+                    "path": storable(connection, chunk.path),
                     "sha256": chunk.sha256,
                     "is_whole": chunk.is_whole,
                     "rows": asdict(chunk.account),

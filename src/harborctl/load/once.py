@@ -440,7 +440,7 @@ def refuse_unfinished(connection: Connection, standing: Standing, sources: Seque
     Raises:
         UsageError: a load of these files, in chunks, runs, or was ended after some of them.
     """
-    paths = [source.name for source in sources]
+    paths = storable(connection, [source.name for source in sources])
     has_chunks = exists().where(chunks.c.load_id == loads.c.id, chunks.c.counters["path"].astext.in_(paths))
     backend = func.pg_stat_get_activity(loads.c.backend_pid).table_valued("pid", "backend_start", name="backend")
     # Of sessions of other users, the server may keep the start to itself.
