@@ -168,7 +168,7 @@ class Attempt:
         has_turn: another transaction of this load has the target's lock.
         left_out: sources that are in already, by their place among all; `sources` are the others.
         thorough: another run has been found to load the same: look well what of it is in.
-        standing: the target before the first row.
+        standing: the target before the first row; needed by the ledger.
     """
 
     database: Database
@@ -192,6 +192,7 @@ class Attempt:
     has_turn: bool = False
     left_out: dict[int, Known] = field(default_factory=dict)
     thorough: bool = False
+    needs_standing: bool = False
     standing: Standing | None = None
     notes: tuple[str, ...] = ()
 
@@ -244,13 +245,16 @@ class Attempt:
             elif not ledger_installed(connection):
                 return
             self.backend = backend_of(connection)
-            self.target = target = find_target(connection, self.table_name())
-            self.standing = standing_of(connection, target)
+            self.needs_standing = True
             if asks(self.options):
+                self.target = target = find_target(connection, self.table_name())
+                self.standing = standing_of(connection, target)
                 self.leave_out(connection, self.standing)
                 refuse_unfinished(connection, self.standing, self.sources)
+            else:
+                self.target = find_relation(connection, self.table_name())
             if self.keeps_record:
-                ledger.begin(connection, self.options, self.load_id, target, self.started_at)
+                ledger.begin(connection, self.options, self.load_id, self.target, self.started_at)
 
     def leave_out(self, connection: Connection, standing: Standing) -> None:
         """Take what is in already from the sources.
@@ -348,7 +352,7 @@ class Attempt:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
         leave_users_path(connection)  # an earlier piece of this transaction has taken it
         self.target = target = self._locked_target(connection)
-        if self.standing is not None:
+        if self.needs_standing:
             self.standing = standing_of(connection, target)  # now that nobody else empties it
         session = self.make_plans(connection, target)
         # From here to the COMMIT: what the table does by itself finds what it would find without us.
