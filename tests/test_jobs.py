@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Harborctl
+from harborctl.cli import outcome
+from tests.conftest import Harborctl, Run
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import database, wait_for
 
@@ -175,6 +182,14 @@ def test_only_checked(job: Connection, invoke: Invoke) -> None:
         (('name = "items"', 'name = "orders"'), "two loads of the name orders", ""),
         (("jobs.nightly", "jobs.nightli"), "has no job nightly", "Did you mean nightli?"),
         (('"load_history"', '"load_histori"'), "load_histori", "load_history"),
+        (
+            ('"items_*.csv"', '"items_{dat}.csv"'),
+            "loads[1] in harborctl.toml has an unknown placeholder {dat}",
+            "{date}",
+        ),
+        (('"items_*.csv"', '"items_{Date:%Y}.csv"'), "unknown placeholder {Date:%Y}", "{date:%Y%m%d}"),
+        (('"history_{date}', '"history_{day}'), "reports[0] in harborctl.toml has an unknown placeholder {day}", ""),
+        (('"history_{date}', '"no/history_{date}'), "there is no folder no", "mkdir -p no"),
         (('source = ["items_*.csv"]', ""), "jobs.nightly.loads[1] in harborctl.toml has no source", ""),
         (("[jobs.nightly]", '[jobs.nightly]\nconnection = "x"'), "jobs.nightly.connection in", ""),
         (("[jobs.nightly]", "[jobs.nightly]\n[jobs.nightly]"), "is not TOML: Cannot declare", ""),
@@ -264,6 +279,71 @@ def test_a_watcher_that_is_down_only_warns(job: Connection, invoke: Invoke, tmp_
     assert invoke("load", "items.csv", "--ping", "ftp://x").code == 2
 
 
+@pytest.mark.parametrize("streams", ["> /dev/full 2> /dev/full", ">&- 2>&-"])
+def test_streams_that_take_nothing_change_no_exit_code(
+    job: Connection, tmp_path: Path, database_url: str, streams: str
+) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    arguments = "-m harborctl load items.csv --again --metrics-file no/where"
+    environment = {**os.environ, "HARBORCTL_URL": database_url}
+    for option in ("", "--json"):
+        command = f"exec {sys.executable} {arguments} {option} {streams}"
+        assert subprocess.run(["sh", "-c", command], env=environment, cwd=tmp_path, check=False).returncode == 0
+    assert job.execute("SELECT count(*) FROM items").fetchone() == (2,)
+
+
+@contextmanager
+def answering(answer: bytes, pause: float) -> Iterator[str]:
+    """A server that answers byte by byte, whatever is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    with listening.accept()[0] as session, suppress(OSError):
+                        session.recv(10_000)
+                        for byte in answer:
+                            session.sendall(bytes([byte]))
+                            time.sleep(pause)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+def test_odd_answers_to_a_ping_only_warn(
+    job: Connection, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "items.csv").write_text("id\n1\n")
+    monkeypatch.setattr(outcome, "PING_TIMEOUT", 0.5)
+    for answer, pause in ((b"Hello\r\n\r\n", 0), (b"HTTP/1.0 2000 A long way\r\n\r\n", 0), (b"H" * 50, 0.1)):
+        with answering(answer, pause) as url:
+            start = time.monotonic()
+            done = invoke("load", "items.csv", "--again", "--json", "--ping", url)
+            assert time.monotonic() - start < 4
+        assert (done.code, done.stderr.count("warning: --ping"), json.loads(done.stdout)["inserted"]) == (0, 2, 1)
+    for url in ("http://", "http://[::1", "http://a:b/", "http://a:99999/"):
+        assert invoke("load", "items.csv", "--again", "--ping", url).code == 2
+    assert job.execute("SELECT count(*) FROM items").fetchone() == (3,)
+
+
+def test_sql_after_the_loads(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    def after(sql: str, *arguments: str) -> Run:
+        (tmp_path / "harborctl.toml").write_text(JOB.replace("INSERT INTO marks VALUES ('100%')", sql))
+        return invoke("run", "nightly", "--date", "2026-03-01", *arguments)
+
+    odd = r"INSERT INTO marks VALUES ('\:a :b %s %% \\ {date}' || current_setting('search_path'))"
+    assert after(odd.replace("\\", "\\\\")).code == 0
+    assert after(odd.replace("\\", "\\\\"), "--statement-timeout", "9").code == 0
+    expected = r'\:a :b %s %% \\ {date}"$user", public'
+    assert job.execute("SELECT mark FROM marks").fetchall() == [(expected,), (expected,)]
+    assert after("VACUUM marks", "--statement-timeout", "9", "--lock-timeout", "9").code == 0
+    late = after("SELECT pg_sleep(9)", "--statement-timeout", "0.2")
+    assert (late.code, "statement timeout" in late.stderr) == (1, True)
+    for empty in ("", " ; ", "-- nothing", "/* nothing */;"):
+        refused = after(empty, "--check")
+        assert (refused.code, "jobs.nightly.after" in refused.stderr) == (2, True)
+
+
 def test_lines_for_collectors(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id\n1\nx\n")
     failed = invoke("load", "items.csv", "--log-format", "json")
@@ -339,6 +419,7 @@ def test_the_job_and_the_commands_of_the_readme(job: Connection, invoke: Invoke,
     documents = [block.partition("```")[0] for block in blocks]
     (tmp_path / "harborctl.toml").write_text("\n".join(reversed(documents)))  # what has no table comes first
     (tmp_path / "reports").mkdir()
+    (tmp_path / "out").mkdir()
     environment = {"ETL_PASSWORD": "x", "HARBORCTL_URL": None}
     result = invoke("run", "nightly", "--check", "--date", "2026-03-01", env=environment)
     assert (result.code, result.stdout) == (0, "job nightly is valid: shop.orders, returns\n")

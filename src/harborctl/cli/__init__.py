@@ -26,7 +26,8 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGINT, before)
     code = run(sys.argv[1:], stopped=bool(early))
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.flush()
+    if sys.stderr is not None:  # as it is where it was closed before we began
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
     # All is closed and flushed. Taking every object apart, as Python does at its end, takes a quarter of a second.
     os._exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ import typer
 from harborctl import __version__
 from harborctl.cli import count, db, doctor, history, load, migrate, report, tables
 from harborctl.cli import run as run_job
-from harborctl.cli.invocation import Summarized, stderr_console
+from harborctl.cli.invocation import Summarized, drop, print_on, stderr_console
 from harborctl.cli.log_lines import json_line, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import ErrorInfo, Status
@@ -61,10 +60,11 @@ def run(arguments: list[str], *, stopped: bool = False) -> int:
         if stopped:
             raise KeyboardInterrupt
         code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed before we began
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our stdout went away, as in `| head`: not an error. Nothing more can be written there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         return ExitCode.OK
     except (typer.Abort, KeyboardInterrupt) as error:
         return _fail(Interrupted("interrupted"), arguments, cause=error)
@@ -100,14 +100,16 @@ def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_s
         info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
         fields = asdict(info)
         line = json_line("error", fields.pop("message"), **fields)
-        console.print(line, soft_wrap=True)
+        print_on(console, line)
     else:
         _print_error(console, error, arguments, cause)
     if "--json" in arguments and not has_summary:
         info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
-        with contextlib.suppress(BrokenPipeError):
-            status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
+        status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
+        try:
             typer.echo(as_json({"status": status, "error": asdict(info)}))
+        except OSError:
+            drop(sys.stdout)
     return exit_code_of(error)
 
 
@@ -115,16 +117,16 @@ def _print_error(console: Console, error: Exception, arguments: list[str], cause
     if not isinstance(error, HarborctlError) or "--verbose" in arguments or "-v" in arguments:
         import traceback
 
-        console.print(said_in_lines("".join(traceback.format_exception(cause))), soft_wrap=True)
+        print_on(console, said_in_lines("".join(traceback.format_exception(cause))))
     if isinstance(error, HarborctlError):
         also = [f"also: {describe(other)}" for other in error.further]
         lines, hint = [f"error: {describe(error)}", *also], error.hint
     else:
         lines, hint = [f"error: {error!r}"], "This is a bug in harborctl; please report it with the lines above."
     for line in lines:
-        console.print(said(line), soft_wrap=True)
+        print_on(console, said(line))
     if hint:
-        console.print(said_in_lines(f"hint: {hint}"), soft_wrap=True)
+        print_on(console, said_in_lines(f"hint: {hint}"))
 
 
 def describe(error: HarborctlError) -> str:

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TextIO, get_type_hints
 
 import typer
 from rich.console import Console
@@ -87,11 +89,22 @@ class Invocation:
 
     def write(self, text: str) -> None:
         """Data on stdout. A reader that goes away early, as `head` does, is no failure of the command."""
+        if sys.stdout is None:  # it was closed before we began
+            raise OSError(errno.EBADF, "stdout is closed")
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop(sys.stdout)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What is written inside says what has been done: that it cannot be written changes nothing about that."""
+        try:
+            yield
+        except OSError as error:
+            drop(sys.stdout)
+            self.note(f"warning: the summary cannot be written: {error.strerror}")
 
     def note(self, message: str) -> None:
         """Say something that a person may want to know, on stderr."""
@@ -109,7 +122,7 @@ class Invocation:
 
     def _say(self, level: str, message: str, **fields: object) -> None:
         text = json_line(level, message, **fields) if self.log_format is LogFormat.JSON else said(message)
-        self.err.print(text, soft_wrap=True)
+        print_on(self.err, text)
 
 
 class Summarized(Exception):
@@ -200,6 +213,21 @@ def _invocation(
         verbose=verbose,
         log_format=log_format,
     )
+
+
+def drop(stream: TextIO | None) -> None:
+    """Nothing can be written there any more, and what waits to be written may be lost: Python would try it at the end,
+    and end with a code of its own."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def print_on(err: Console, text: str) -> None:
+    """A line on stderr. Where it cannot be written nobody can be told that."""
+    try:
+        err.print(text, soft_wrap=True)
+    except OSError:
+        drop(sys.stderr)
 
 
 def stderr_console() -> Console:

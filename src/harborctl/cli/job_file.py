@@ -25,7 +25,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, time
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -38,6 +38,8 @@ from harborctl.errors import UsageError
 from harborctl.model import LoadOptions
 
 _PLACEHOLDER = re.compile(r"\{date(?::([^{}]*))?\}")
+# What was meant to be one, where the names of files stand.
+_UNKNOWN = re.compile(r"\{[A-Za-z_]\w*(?::[^{}]*)?\}|\{\s*date[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,18 @@ def _job(name: str, read: Any, loads: tuple[JobLoad, ...], config: Config) -> Jo
             code="no_such_connection",
             hint=nearest(read.connection, config.connections),
         )
+    for number, sql in enumerate(read.after):
+        if _is_empty(sql):
+            raise UsageError(f"jobs.{name}.after[{number}] in {config.file} is no statement", code="bad_config")
+    for number, each in enumerate(read.reports):
+        _refuse_placeholder(each.output, f"jobs.{name}.reports[{number}]", config.file)
+        folder = Path(each.output).parent
+        if not folder.is_dir():
+            raise UsageError(
+                f"jobs.{name}.reports[{number}].output in {config.file}: there is no folder {folder}",
+                code="bad_output",
+                hint=f"Make it: mkdir -p {folder}",
+            )
     reports = tuple(
         JobReport(each.report, Path(each.output), tuple(f"{key}={value}" for key, value in each.parameters.items()))
         for each in read.reports
@@ -113,9 +127,30 @@ def _job(name: str, read: Any, loads: tuple[JobLoad, ...], config: Config) -> Jo
     return Job(name, read.connection, read.keep_going, loads, tuple(read.after), reports)
 
 
+def _refuse_placeholder(text: object, place: str, file: Path) -> None:
+    """What would be looked for under its own name, night after night."""
+    if found := _UNKNOWN.search(str(text or "")):
+        raise UsageError(
+            f"{place} in {file} has an unknown placeholder {found[0]}",
+            code="bad_config",
+            hint="There is {date}, or with a form {date:%Y%m%d}.",
+        )
+
+
+def _is_empty(sql: str) -> bool:
+    from harborctl.reports.lexer import NotSql, tokens
+
+    try:
+        return all(token.blank or token.kind == "semicolon" for token in tokens(sql))
+    except NotSql:
+        return False  # the server says better what is wrong
+
+
 def _load(given: dict[str, Any], place: str, file: Path) -> JobLoad:
     sources = given.pop("sources", None)
     name, missing_ok = given.pop("name", None), given.pop("missing_ok", False)
+    for text in [*(sources or ()), given.get("reject_file")]:
+        _refuse_placeholder(text, place, file)
     if not sources:
         raise UsageError(f'{place} in {file} has no source = "…"', code="bad_config")
     defaults = {key: one.default for key, one in inspect.signature(load_options).parameters.items()}
@@ -131,7 +166,7 @@ class _Report(BaseModel):
 
     report: str
     output: str
-    parameters: dict[str, str | int | float | bool] = {}
+    parameters: dict[str, str | int | float | bool | date | time] = {}
 
 
 def _listed(value: object) -> object:

@@ -568,19 +568,21 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None
         except LoadFailed as failure:
             outcome.add(failure.result)
             invocation.event("load ended", **asdict(failure.result))
-            if invocation.json:
-                print_json(invocation, failure.result)
-            elif not invocation.quiet:
-                print_reasons(invocation, failure.result)
+            with invocation.telling():
+                if invocation.json:
+                    print_json(invocation, failure.result)
+                elif not invocation.quiet:
+                    print_reasons(invocation, failure.result)
             raise Summarized(failure.error) from failure
     outcome.add(result)
     invocation.event("load ended", **asdict(result))
-    if invocation.json:
-        print_json(invocation, result)
-    elif not invocation.quiet:
-        print_summary(invocation, result)
-        print_reasons(invocation, result)
-        print_changes(invocation, result.changes)
+    with invocation.telling():
+        if invocation.json:
+            print_json(invocation, result)
+        elif not invocation.quiet:
+            print_summary(invocation, result)
+            print_reasons(invocation, result)
+            print_changes(invocation, result.changes)
     for note in result.notes:
         invocation.note(f"note: {note}")
     if result.lacks_rows:

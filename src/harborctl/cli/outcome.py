@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,11 +65,13 @@ class Outcome:
 def told(invocation: Invocation, ping: str | None, metrics: Path | None, name: str) -> Iterator[Outcome]:
     """Whoever wants to know is told of the begin and the end of this block; what fails there only warns.
 
+    What comes after the work has been done changes nothing about its code, nor does Ctrl-C there.
+
     Raises:
         UsageError: the URL is none, or prometheus_client is not installed.
     """
-    if ping is not None and not ping.startswith(("http://", "https://")):
-        raise UsageError("--ping takes an URL that starts with http:// or https://")
+    if ping is not None and not _is_url(ping):
+        raise UsageError("--ping takes an URL that starts with http:// or https://, and has a host")
     if metrics is not None:
         _require_prometheus()
     outcome, start = Outcome(name), time.monotonic()
@@ -80,24 +83,49 @@ def told(invocation: Invocation, ping: str | None, metrics: Path | None, name: s
         outcome.code = exit_code_of(cause)
         raise
     finally:
-        if metrics is not None:
-            _write(invocation, metrics, outcome, time.monotonic() - start)
-        _call(invocation, ping, "" if outcome.code in {ExitCode.OK, ExitCode.REJECTS} else "/fail")
+        try:
+            if metrics is not None:
+                _write(invocation, metrics, outcome, time.monotonic() - start)
+            _call(invocation, ping, "" if outcome.code in {ExitCode.OK, ExitCode.REJECTS} else "/fail")
+        except KeyboardInterrupt:
+            invocation.note("warning: interrupted while others were told how it went")
+
+
+def _is_url(text: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def _call(invocation: Invocation, url: str | None, what: str) -> None:
     if url is None:
         return
-    from urllib.error import URLError
+    address, question, query = url.partition("?")
+    answers: list[object] = []
+    # The limit of `urlopen` is one for each byte; this is one for the whole call.
+    caller = threading.Thread(
+        target=lambda: answers.append(_answer(address.rstrip("/") + what + question + query)), daemon=True
+    )
+    caller.start()
+    caller.join(PING_TIMEOUT)
+    failure = answers[0] if answers else f"no answer within {PING_TIMEOUT:g} s"
+    if failure is not None:
+        invocation.note(f"warning: --ping {what or 'success'} failed: {failure}")
+
+
+def _answer(address: str) -> object:
+    """Call an address. Returns what went wrong."""
     from urllib.request import urlopen
 
-    address, question, query = url.partition("?")
     try:
-        with urlopen(address.rstrip("/") + what + question + query, timeout=PING_TIMEOUT):  # noqa: S310  # http(s) only
-            pass
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        invocation.note(f"warning: --ping {what or 'success'} failed: {reason}")
+        with urlopen(address, timeout=PING_TIMEOUT):  # noqa: S310  # http(s) only
+            return None
+    except Exception as error:  # noqa: BLE001  # whatever a server that is none answers
+        return getattr(error, "reason", error) or repr(error)
 
 
 def _require_prometheus() -> None:
@@ -139,8 +167,8 @@ def _write(invocation: Invocation, path: Path, outcome: Outcome, seconds: float)
         gauge("rows", "What became of the rows that the last run read.", rows, table=table, outcome=kind)
     try:
         write_to_textfile(str(path), registry)
-    except OSError as error:
-        invocation.note(f"warning: --metrics-file {path} cannot be written: {error.strerror}")
+    except (OSError, ValueError) as error:
+        invocation.note(f"warning: --metrics-file {path} cannot be written: {getattr(error, 'strerror', error)}")
 
 
 def _last_success(path: Path, job: str) -> float | None:

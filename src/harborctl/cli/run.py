@@ -46,6 +46,9 @@ SEVERITY = (
     ExitCode.INTERRUPTED,
 )
 
+# What a statement says that may have no transaction around it, or ends it.
+NO_TRANSACTION = {"25001", "2D000"}
+
 MISSING = "missing"
 WIDE = 1000
 
@@ -113,7 +116,8 @@ def run(
         course = _Course(found, outcome, dry_run, keep_going or found.keep_going)
         start = time.monotonic()
         held = _run_locked(invocation, course, lock)
-        _print(invocation, course, held, time.monotonic() - start)
+        with invocation.telling():
+            _print(invocation, course, held, time.monotonic() - start)
         if course.error is not None:
             raise Summarized(course.error)
     if outcome.code is not ExitCode.OK:
@@ -256,13 +260,35 @@ def _run_step(course: _Course, described: dict[str, Any], step: Any) -> None:
 
 
 def _execute(database: Database, sql: str) -> None:
-    from sqlalchemy import text
+    from sqlalchemy import select
+    from sqlalchemy.exc import DBAPIError
 
+    from harborctl.db.engine import timeouts
     from harborctl.db.failures import translated
+    from harborctl.db.search_path import on_users_path
 
-    # Each commits on its own, as in psql: VACUUM and REFRESH … CONCURRENTLY may have no transaction around them.
-    with translated(), database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(str(text(sql)).replace("%", "%%"))
+    as_written = {"no_parameters": True}
+    limits = timeouts(database.options, for_session=True) if database.options else []
+    with translated():
+        if limits:
+            try:
+                with database.engine.begin() as connection, on_users_path(connection):
+                    connection.exec_driver_sql(sql, execution_options=as_written)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in NO_TRANSACTION:
+                    raise
+            else:
+                return
+        # Each commits on its own, as in psql: VACUUM and REFRESH … CONCURRENTLY may have no transaction around them.
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if limits:
+                connection.execute(select(*limits))
+            try:
+                connection.exec_driver_sql(sql, execution_options=as_written)
+            finally:
+                # A pooler would give the session to others as it is.
+                if limits and not connection.invalidated:
+                    connection.exec_driver_sql("RESET statement_timeout; RESET lock_timeout")
 
 
 def _write_report(invocation: Invocation, database: Database, wanted: JobReport) -> None:

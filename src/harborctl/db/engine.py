@@ -138,8 +138,7 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
     Per transaction, not per session: behind a pooler the session is not ours, and the next user would inherit it.
     """
     engine.dialect.statement_compiler = QualifiedCompiler
-    wanted = {"statement_timeout": options.statement_timeout, "lock_timeout": options.lock_timeout}
-    settings = [func.set_config(name, milliseconds(value), True) for name, value in wanted.items() if value is not None]
+    settings = timeouts(options)
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
@@ -148,6 +147,16 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
         if driver.info.parameter_status("standard_conforming_strings") == "off":
             connection.exec_driver_sql("SET LOCAL standard_conforming_strings = on")
         begin_qualified(connection, settings)
+
+
+def timeouts(options: ConnectionOptions, *, for_session: bool = False) -> list[sqlalchemy.ColumnElement[str]]:
+    """What sets the timeouts of `options`, in a transaction or for what is outside of any."""
+    wanted = {"statement_timeout": options.statement_timeout, "lock_timeout": options.lock_timeout}
+    return [
+        func.set_config(name, milliseconds(value), not for_session)
+        for name, value in wanted.items()
+        if value is not None
+    ]
 
 
 def milliseconds(seconds: float) -> str:

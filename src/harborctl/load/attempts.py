@@ -1,4 +1,8 @@
-"""One attempt to send rows, inside a savepoint: all of them go in, or none and the server's reason."""
+"""One attempt to send rows, inside a savepoint: all of them go in, or none and the server's reason.
+
+The savepoint is the driver's: what SQLAlchemy rolls back to stays open, and all later ones would be inside of it. Ten
+thousand of those take all locks of the server.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +101,7 @@ class CopyAttempt:
         """See `Attempt.send`."""
         sent = 0
         try:
-            with self._connection.begin_nested() as savepoint, self._driver.cursor() as cursor:
+            with self._driver.transaction(), self._driver.cursor() as cursor:
                 first = next(slices)
                 copy_format = _encoded(first)[0]
                 with cursor.copy(self._statement(table, copy_format)) as copy:
@@ -108,9 +112,9 @@ class CopyAttempt:
                         sent += _write(copy, piece)
                     if copy_format is CopyFormat.BINARY:
                         copy.write(BINARY_TRAILER)
+                inserted = cursor.rowcount
                 if not stays:
-                    savepoint.rollback()
-                return cursor.rowcount
+                    raise psycopg.Rollback
         except psycopg.Error as error:
             failure = of_rows(error)
             match = CONTEXT.search(error.diag.context or "")
@@ -120,6 +124,7 @@ class CopyAttempt:
                 row = int(match["row"]) - 1
                 raise Refusal(failure, row, row + 1, error.diag.constraint_name) from error
             raise Refusal(failure, 0, sent, error.diag.constraint_name) from error
+        return inserted
 
     def _statement(self, table: Table, copy_format: CopyFormat) -> sql.Composed:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._names))
@@ -134,6 +139,7 @@ class ValuesAttempt:
 
     def __init__(self, connection: Connection, plan: Plan, batch_size: int) -> None:
         self._connection = connection.execution_options(preserve_rowcount=True)
+        self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._plan = plan
         self._batch_size = batch_size
 
@@ -150,14 +156,14 @@ class ValuesAttempt:
         statement = insert_into(table, self._plan)
         sent = inserted = count = 0
         try:
-            with self._connection.begin_nested() as savepoint:
+            with self._driver.transaction():
                 rows = chain.from_iterable(rows_of(self._plan, piece.batch) for piece in slices)
                 while part := list(islice(rows, self._batch_size)):
                     count = len(part)
                     inserted += self._connection.execute(statement, part).rowcount
                     sent += count
                 if not stays:
-                    savepoint.rollback()
+                    raise psycopg.Rollback
         except DBAPIError as error:
             failure = of_rows(error)
             cause = error.orig
@@ -173,6 +179,7 @@ class StagedAttempt:
 
     def __init__(self, connection: Connection, plan: Plan, values: ValuesAttempt) -> None:
         self._connection = connection
+        self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._plan = plan
         self._values = values
 
@@ -188,7 +195,7 @@ class StagedAttempt:
         """See `Attempt.send`."""
         sent = 0
         try:
-            with self._connection.begin_nested() as savepoint:
+            with self._driver.transaction():
                 staging = create_staging(self._connection, self._plan, f"{STAGING}_at_once")
                 sent = self._values.send(staging, slices)
                 rows = select(*(staging.c[name] for name in self._plan.names))
@@ -196,11 +203,11 @@ class StagedAttempt:
                 inserted = self._connection.execute(statement).rowcount
                 self._connection.execute(DropTable(staging))
                 if not stays:
-                    savepoint.rollback()
-                return inserted
+                    raise psycopg.Rollback
         except DBAPIError as error:
             constraint = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
             raise Refusal(of_rows(error), 0, sent, constraint) from error
+        return inserted
 
 
 def of_rows(error: psycopg.Error | DBAPIError) -> HarborctlError:
