@@ -378,6 +378,10 @@ def test_a_version_table_that_is_not_ours_alone(engine: Engine) -> None:
     with pytest.raises(UsageError, match="has the migration ae1027a6acf, which is none of harborctl's") as refused:
         migrations.current(engine)
     assert refused.value.code == "foreign_migration"
+    execute(engine, "ALTER TABLE harborctl.alembic_version RENAME version_num TO version")
+    with pytest.raises(UsageError, match="alembic_version has no column version_num") as refused:
+        migrations.current(engine)
+    assert refused.value.code == "foreign_migration"
 
 
 # ---- where the scripts are found ----

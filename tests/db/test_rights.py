@@ -61,6 +61,10 @@ def test_each_mode_needs_what_is_said(engine: Engine, etl: tuple[str, str], invo
             )
             options = ["--again", "--mode", *mode.split(), *(["--max-delete", "100%"] if mode == "sync" else [])]
             done = invoke("load", "rows.csv", "-t", "shop.orders", *options, "--url", url)
+            if left_out == "INSERT":
+                doctor = invoke("doctor", "-t", "shop.orders", "--url", url)
+                assert doctor.code == 1
+                assert re.search(rf"→ GRANT .*INSERT.* ON shop.orders TO {role}, as its owner", doctor.stdout)
             if (done.code == 0) != (left_out is None) or done.code not in {0, 1}:
                 wrong.append((mode, left_out, done.code, done.stderr))
     assert not wrong, wrong
@@ -74,8 +78,9 @@ def test_other_ways_to_load_need_no_more(
     done = invoke("load", "rows.csv", "-t", "shop.orders", "--mode", "upsert", *options, "--url", etl[1])
     assert done.code == (4 if "reject" in options else 0), done.stderr
     assert "warn" not in done.stderr
-    doctor = invoke("doctor", "--url", etl[1])
+    doctor = invoke("doctor", "--url", etl[1], "-t", "shop.orders")
     assert doctor.code == 0, doctor.stdout
+    assert f"ok    target: shop.orders: {etl[0]} may SELECT, INSERT, UPDATE, DELETE" in doctor.stdout
 
 
 def test_up_and_sql_grant_the_rights(engine: Engine, etl: tuple[str, str], invoke: Invoke, tmp_path: Path) -> None:

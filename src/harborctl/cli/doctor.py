@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ EXAMPLES = """
 
   harborctl doctor --url postgresql://etl@db.example.org/warehouse
 
-  harborctl doctor --json
+  harborctl doctor --table sales.orders --json
 
 [bold]Exit codes[/bold]
 
@@ -29,13 +29,17 @@ EXAMPLES = """
 """
 COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
+TableOption = Annotated[
+    str | None, typer.Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Also look at this target of loads.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
     command(app, "doctor", epilog=EXAMPLES)(doctor)
 
 
-def doctor(invocation: Invocation) -> None:
+def doctor(invocation: Invocation, *, table: TableOption = None) -> None:
     """Look at the database as a load will meet it: connection, rights, migrations, settings.
 
     Each line is ok, warn or fail, and says what to do. It only reads.
@@ -49,7 +53,7 @@ def doctor(invocation: Invocation) -> None:
     try:
         with open_database(invocation.connection, migrate_embedded=False) as database:
             url = database.url
-            for check in examine(database):
+            for check in examine(database, table):
                 checks.append(check)
                 if not invocation.json:
                     _print(invocation, check)

@@ -12,6 +12,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from sqlalchemy import text
 
 from harborctl import __version__
 from harborctl.db import rights
+from harborctl.db.catalog import find_relation
 from harborctl.db.failures import translated
 from harborctl.db.migrations import current, revisions
 from harborctl.db.search_path import users_path
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
-from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, UsageError
+from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,15 +64,16 @@ class Check:
     hint: str | None = None
 
 
-def examine(database: Database) -> Iterator[Check]:
-    """Every check, one after the other.
+def examine(database: Database, table: str | None = None) -> Iterator[Check]:
+    """Every check, one after the other; the last one is about `table`, if it is given.
 
     Raises:
         ConnectionFailed: there is no connection, or it was lost.
     """
     with translated(), database.engine.connect() as connection:
         connection.execution_options(postgresql_readonly=True)
-        for name, check in _CHECKS.items():
+        checks = _CHECKS | ({"target": partial(_target, table=table)} if table else {})
+        for name, check in checks.items():
             try:
                 # Each check in a transaction of its own, so that one that is refused does not take the others with it.
                 with translated(), connection.begin():
@@ -372,6 +375,22 @@ def _disk(connection: Connection, database: Database) -> Iterator[Found]:
 def _is_there(directory: str) -> bool:
     # A server that was started in its data directory may call it `.` or /proc/self/cwd, which is another for us.
     return Path(directory).is_absolute() and not directory.startswith("/proc/") and Path(directory).exists()
+
+
+def _target(connection: Connection, _: Database, *, table: str) -> Iterator[Found]:
+    try:
+        found = find_relation(connection, table)
+    except TargetError as error:
+        yield _fail(error.message, error.hint or "")
+        return
+    name = f"{found.schema}.{found.name}"
+    user = connection.execute(text("SELECT current_user")).scalar_one()
+    if lacking := rights.missing_on(connection, found.oid):
+        state = _fail if "INSERT" in lacking else _warn
+        grant = rights.grant(found.schema, found.name, lacking, user)
+        yield state(f"{name}: {user} may not {', '.join(lacking)}", f"{grant}, as its owner.")
+    else:
+        yield _ok(f"{name}: {user} may {', '.join(rights.ROWS)}")
 
 
 _CHECKS: dict[str, Callable[[Connection, Database], Iterator[Found]]] = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CheckConstraint, Connection, Engine, PrimaryKeyConstraint, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 import harborctl
 from harborctl.db.failures import translated
@@ -35,6 +35,7 @@ METADATA = {"ledger": ledger, "harbor": harbor}
 # An object of that name is there already; or what is there belongs to somebody else.
 _IN_THE_WAY = {"42P07", "42710", "42701"}
 _NOT_OWNED = "42501"
+_NO_SUCH_COLUMN = "42703"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,16 @@ def current(database: Engine | Connection) -> list[BranchState]:
 
 
 def _found(connection: Connection) -> set[str]:
-    return set(connection.scalars(text("SELECT version_num FROM harborctl.alembic_version")))
+    try:
+        return set(connection.scalars(text("SELECT version_num FROM harborctl.alembic_version")))
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) == _NO_SUCH_COLUMN:
+            raise UsageError(
+                f"{LEDGER_SCHEMA}.{VERSION_TABLE} has no column version_num: it is none of harborctl's",
+                code="foreign_migration",
+                hint="Rename it, or move it to another schema, and run `harborctl migrate up`.",
+            ) from error
+        raise
 
 
 def _states(found: set[str]) -> list[BranchState]:

@@ -27,7 +27,8 @@ _LEDGER = {
     chunks.name: ("SELECT", "INSERT"),
     rejects.name: ("SELECT", "INSERT", "DELETE"),
 }
-_ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+# What the modes of loads do to the rows of their target.
+ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 _TEMPORARY = """\
 DO $harborctl$ BEGIN
@@ -40,8 +41,8 @@ END $harborctl$"""
 def needed(schema: str) -> dict[str, tuple[str, ...]]:
     """The privileges that a load needs, or may need, on each of our tables in this schema."""
     if schema == HARBOR_SCHEMA:
-        return {table.name: (*_ROWS, "TRUNCATE") for table in harbor.sorted_tables}
-    return {table.name: _LEDGER.get(table.name, _ROWS) for table in ledger.sorted_tables} | {VERSION_TABLE: ("SELECT",)}
+        return {table.name: (*ROWS, "TRUNCATE") for table in harbor.sorted_tables}
+    return {table.name: _LEDGER.get(table.name, ROWS) for table in ledger.sorted_tables} | {VERSION_TABLE: ("SELECT",)}
 
 
 def grants(branches: list[str], role: str) -> list[str]:
@@ -70,6 +71,18 @@ def grant_all(schema: str, role: str) -> str:
     """The GRANT that lets all modes of loads into all tables of a schema."""
     statement = sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}")
     return statement.format(_name(schema), _name(role)).as_string()
+
+
+def missing_on(connection: Connection, oid: int) -> tuple[str, ...]:
+    """What this user may not do to the rows of a table, of what loads do."""
+    lacking = connection.scalars(_LACKING_ON, {"oid": oid, "privileges": list(ROWS)})
+    return tuple(lacking)
+
+
+_LACKING_ON = text("""
+    SELECT privilege FROM unnest(CAST(:privileges AS text[])) WITH ORDINALITY AS wanted (privilege, number)
+    WHERE NOT has_table_privilege(CAST(:oid AS oid), privilege) ORDER BY number
+""")
 
 
 def missing_temporary(connection: Connection) -> str | None:
