@@ -51,8 +51,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/python -m mypy
 	$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()'
 
+# Three processes: the tests wait for servers and programs of theirs as long as they compute.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 3 $(TESTS)
 
 coverage: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --cov --cov-report=term:skip-covered --cov-fail-under=90

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,9 @@ for _name in list(os.environ):
     if _name.startswith(("PG", "HARBORCTL_")) and not _name.startswith(OURS):
         del os.environ[_name]
 os.environ["NO_COLOR"] = "1"
+
+# A shell that runs us in the background lets us ignore Ctrl-C, and what we start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

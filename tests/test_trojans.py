@@ -47,7 +47,7 @@ BEGIN
     FOR one IN SELECT unnest('{=,<>,<,<=,>,>=,||,~}'::text[]) AS oprname LOOP
         FOREACH body IN ARRAY '{varchar varchar,text varchar,varchar text,name varchar,varchar name,name text,
                                 "\"char\" text",text \"char\",oid integer,integer oid,oid bigint,bigint oid,
-                                regclass oid,oid regclass,regtype oid,smallint oid}'::text[] LOOP
+                                regclass oid,oid regclass,regtype oid,smallint oid,oid smallint}'::text[] LOOP
             kinds := string_to_array(body, ' ');
             BEGIN
                 EXECUTE format('CREATE FUNCTION public.trojan_operator(%1$s, %2$s) RETURNS boolean LANGUAGE plpgsql AS

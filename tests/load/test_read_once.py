@@ -166,7 +166,7 @@ def test_names_that_are_not_utf8(table: psycopg.Connection[Any], invoke: Invoke,
         code, summary = load(path)
         assert (code, summary["status"]) == (0, status)
     assert rows_in(table) == [(1, "a")]
-    assert table.execute("SELECT path FROM harborctl.files").fetchall() == [(shown,)]
+    assert table.execute("SELECT DISTINCT path FROM harborctl.files").fetchall() == [(shown,)]
     path.write_text("id,v\nx,bad\n")
     code, summary = load(path)
     assert (code, summary["error"]["file"], summary["error"]["line"]) == (1, shown, 2)

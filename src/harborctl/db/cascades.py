@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import column, func, literal_column, select, table, text
 
+from harborctl.db.search_path import on_empty_path
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -68,7 +70,8 @@ class Along:
 
 def taken_along(connection: Connection, target: Relation) -> tuple[Along, ...]:
     """The tables to which foreign keys spread a deletion from the target, with what is counted of them so far."""
-    return tuple(Along(*row) for row in connection.execute(_COUNTED, {"oid": target.oid}))
+    with on_empty_path(connection):
+        return tuple(Along(*row) for row in connection.execute(_COUNTED, {"oid": target.oid}))
 
 
 def taken_since(connection: Connection, target: Relation, before: tuple[Along, ...]) -> tuple[Along, ...]:

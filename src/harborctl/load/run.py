@@ -320,8 +320,8 @@ class Attempt:
         result = replace(result, **asdict(account), notes=(*result.notes, *work.notes))
         with on_empty_path(connection):
             self.refuse_twice(connection, result)
-        if self.keeps_record:
-            self.record(connection, result)
+            if self.keeps_record:
+                self.record(connection, result)
         self.progress.stage("commit")
         check_unchanged(self.found)
         return result
