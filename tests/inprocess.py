@@ -25,14 +25,15 @@ def invoke(
 
     def invoked(*arguments: str | Path, env: dict[str, str | None] | None = None) -> Run:
         capfd.readouterr()
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         with monkeypatch.context() as settings:
             for name, value in (env or {}).items():
                 settings.delenv(name, raising=False) if value is None else settings.setenv(name, value)
             try:
                 code = run([str(argument) for argument in arguments])
             finally:
-                signal.signal(signal.SIGTERM, before)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
         out, err = capfd.readouterr()
         return Run(int(code), out, err)
 

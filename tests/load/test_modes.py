@@ -224,7 +224,7 @@ def test_newest_by(database: Database, load_rows: LoadRows, writer: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("mode", "most"), [("append", 43), ("ignore", 34), ("upsert", 34), ("sync", 38), ("replace", 36)]
+    ("mode", "most"), [("append", 43), ("ignore", 34), ("upsert", 34), ("sync", 40), ("replace", 36)]
 )
 def test_a_small_load_asks_little(
     database: Database, engine: sqlalchemy.Engine, load_rows: LoadRows, mode: str, most: int

@@ -256,7 +256,7 @@ def test_a_deadlock_is_tried_again(table: Connection, database_url: str, tmp_pat
     # The trigger raises it once: sequences do not roll back.
     table.execute("CREATE SEQUENCE calls")
     table.execute(
-        "CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('calls') = 1 THEN"
+        "CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('public.calls') = 1 THEN"
         " RAISE deadlock_detected; END IF; RETURN NEW; END $$"
     )
     table.execute("CREATE TRIGGER once BEFORE INSERT ON free EXECUTE FUNCTION once()")
@@ -332,7 +332,7 @@ def test_each_attempt_puts_bad_rows_aside_anew(table: Connection, database_url: 
     # Raised once, when the reject file has been written: sequences do not roll back.
     table.execute(
         "CREATE SEQUENCE calls;"
-        "CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('calls') = 1 THEN"
+        "CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('public.calls') = 1 THEN"
         " RAISE deadlock_detected; END IF; RETURN NEW; END $$;"
         "CREATE TRIGGER once BEFORE UPDATE ON harborctl.loads FOR EACH ROW"
         " WHEN (NEW.status = 'loaded_with_rejects') EXECUTE FUNCTION once()"

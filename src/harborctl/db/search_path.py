@@ -99,5 +99,5 @@ def _switched(
         # In a transaction that has failed nothing can be set any more: a rollback gives back what was before.
         if is_changed and driver is not None and driver.info.transaction_status == TransactionStatus.INTRANS:
             back(connection)
-        if is_changed:
+        if is_changed and driver is not None:
             connection.info[_IS_USERS] = before
