@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.cli import outcome
+from harborctl.jobs import notify
 from tests.conftest import Harborctl, Run
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import database, wait_for
@@ -314,7 +314,7 @@ def test_odd_answers_to_a_ping_only_warn(
     job: Connection, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "items.csv").write_text("id\n1\n")
-    monkeypatch.setattr(outcome, "PING_TIMEOUT", 0.5)
+    monkeypatch.setattr(notify, "PING_TIMEOUT", 0.5)
     for answer, pause in ((b"Hello\r\n\r\n", 0), (b"HTTP/1.0 2000 A long way\r\n\r\n", 0), (b"H" * 50, 0.1)):
         with answering(answer, pause) as url:
             start = time.monotonic()

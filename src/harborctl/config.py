@@ -1,4 +1,4 @@
-"""Reads `harborctl.toml`: named connections, the folders with reports, and jobs, which `cli.job_file` gives a meaning.
+"""Reads `harborctl.toml`: named connections, the folders with reports, and jobs, which `jobs.file` gives a meaning.
 
 ::
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from harborctl.cli.changes import print_changes
 from harborctl.cli.invocation import Invocation, Summarized, command
-from harborctl.cli.outcome import MetricsOption, Outcome, PingOption, told
+from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import (
     Analyze,
@@ -40,6 +40,10 @@ from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harborctl.errors import HarborctlError
+    from harborctl.jobs.file import LoadKeys
+    from harborctl.jobs.notify import Outcome
 
 ROWS = "Rows that meet rows of the table"
 COLUMNS = "Columns"
@@ -481,9 +485,13 @@ def load(
 
     Columns are matched by name. Columns that the file lacks get their default. One bad row and nothing is committed.
     """
+    from harborctl.jobs.notify import Watchers, told
+
     options = load_options(**given)
-    with told(invocation, ping, metrics_file, "load") as outcome:
-        _run(invocation, options, outcome)
+    with told(Watchers(ping, metrics_file), "load", invocation.note) as outcome:
+        failure = _run(invocation, options, outcome)
+    if failure is not None:
+        raise Summarized(failure)
     if outcome.code is not ExitCode.OK:
         raise typer.Exit(outcome.code)
 
@@ -498,6 +506,27 @@ load.__signature__ = _OWN.replace(  # type: ignore[attr-defined]  # a function h
     ]
 )
 load.__annotations__ = {**load_options.__annotations__, **load.__annotations__}
+
+
+def load_keys() -> LoadKeys:
+    """What a load of a job may say: every option of `harborctl load` under its long name."""
+    from harborctl.jobs.file import LoadKey, LoadKeys
+
+    hints = get_type_hints(load_options, include_extras=True)
+    keys = []
+    for name, parameter in inspect.signature(load_options).parameters.items():
+        kind, option, *_ = get_args(hints[name])
+        required = parameter.default is inspect.Parameter.empty
+        keys.append(LoadKey(name, _key(option), kind, parameter.default, required, getattr(option, "min", None)))
+    return LoadKeys(tuple(keys), load_options)
+
+
+def _key(option: Any) -> str:
+    """`--skip-columns` is `skip_columns`; what has no option is the sources, `source`."""
+    # The first name given to `typer.Option` inside Annotated is taken for its default until Typer reads it.
+    names = (option.default, *(option.param_decls or ()))
+    long = next((name for name in names if isinstance(name, str) and name.startswith("--")), None)
+    return long.removeprefix("--").replace("-", "_") if long else "source"
 
 
 # The modes in which an option means something.
@@ -556,7 +585,8 @@ def _range(given: str | None) -> RowRange | None:
     return wanted
 
 
-def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None:
+def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> HarborctlError | None:
+    """Load, and print the summary. Returns why the load failed, if it did."""
     from harborctl.cli.progress import load_progress
     from harborctl.db.engine import open_database
     from harborctl.load.run import LoadFailed, run_load
@@ -573,7 +603,8 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None
                     print_json(invocation, failure.result)
                 elif not invocation.quiet:
                     print_reasons(invocation, failure.result)
-            raise Summarized(failure.error) from failure
+            outcome.code = failure.error.exit_code
+            return failure.error
     outcome.add(result)
     invocation.event("load ended", **asdict(result))
     with invocation.telling():
@@ -587,6 +618,7 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> None
         invocation.note(f"note: {note}")
     if result.lacks_rows:
         outcome.code = ExitCode.REJECTS
+    return None
 
 
 def print_json(invocation: Invocation, result: LoadResult) -> None:

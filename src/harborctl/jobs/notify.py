@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from harborctl.cli.invocation import Invocation, Summarized
 from harborctl.errors import ExitCode, UsageError, exit_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from harborctl.model import LoadResult
 
-TOLD = "Who else is told"
-
-MetricsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--metrics-file",
-        metavar="PATH",
-        help="Write Prometheus metrics there, for node_exporter's textfile collector.",
-        rich_help_panel=TOLD,
-    ),
-]
-PingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ping",
-        metavar="URL",
-        help="Call URL/start, then URL or URL/fail, as healthchecks.io has it.",
-        rich_help_panel=TOLD,
-    ),
-]
+    Warn = Callable[[str], None]
 
 # Seconds. Nobody's load waits for a watcher that is down.
 PING_TIMEOUT = 5.0
 ROWS = ("inserted", "updated", "unchanged", "deleted", "skipped", "stale", "duplicates", "rejected")
-
-logger = logging.getLogger("harborctl")
 
 
 @dataclass(slots=True)
@@ -61,34 +36,43 @@ class Outcome:
         self.loads.append(result)
 
 
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Whom to tell: an URL, a file of metrics, both or nobody."""
+
+    ping: str | None = None
+    metrics: Path | None = None
+
+
 @contextmanager
-def told(invocation: Invocation, ping: str | None, metrics: Path | None, name: str) -> Iterator[Outcome]:
+def told(watchers: Watchers, name: str, warn: Warn) -> Iterator[Outcome]:
     """Whoever wants to know is told of the begin and the end of this block; what fails there only warns.
 
-    What comes after the work has been done changes nothing about its code, nor does Ctrl-C there.
+    The block sets the code, unless an error leaves it. What comes after the work has been done changes nothing about
+    its code, nor does Ctrl-C there.
 
     Raises:
         UsageError: the URL is none, or prometheus_client is not installed.
     """
+    ping, metrics = watchers.ping, watchers.metrics
     if ping is not None and not _is_url(ping):
         raise UsageError("--ping takes an URL that starts with http:// or https://, and has a host")
     if metrics is not None:
         _require_prometheus()
     outcome, start = Outcome(name), time.monotonic()
-    _call(invocation, ping, "/start")
+    _call(ping, "/start", warn)
     try:
         yield outcome
     except BaseException as error:  # Ctrl-C has a code, too
-        cause = error.error if isinstance(error, Summarized) else error
-        outcome.code = exit_code_of(cause)
+        outcome.code = exit_code_of(error)
         raise
     finally:
         try:
             if metrics is not None:
-                _write(invocation, metrics, outcome, time.monotonic() - start)
-            _call(invocation, ping, "" if outcome.code in {ExitCode.OK, ExitCode.REJECTS} else "/fail")
+                _write(metrics, outcome, time.monotonic() - start, warn)
+            _call(ping, "" if outcome.code in {ExitCode.OK, ExitCode.REJECTS} else "/fail", warn)
         except KeyboardInterrupt:
-            invocation.note("warning: interrupted while others were told how it went")
+            warn("warning: interrupted while others were told how it went")
 
 
 def _is_url(text: str) -> bool:
@@ -101,7 +85,7 @@ def _is_url(text: str) -> bool:
         return False
 
 
-def _call(invocation: Invocation, url: str | None, what: str) -> None:
+def _call(url: str | None, what: str, warn: Warn) -> None:
     if url is None:
         return
     address, question, query = url.partition("?")
@@ -114,7 +98,7 @@ def _call(invocation: Invocation, url: str | None, what: str) -> None:
     caller.join(PING_TIMEOUT)
     failure = answers[0] if answers else f"no answer within {PING_TIMEOUT:g} s"
     if failure is not None:
-        invocation.note(f"warning: --ping {what or 'success'} failed: {failure}")
+        warn(f"warning: --ping {what or 'success'} failed: {failure}")
 
 
 def _answer(address: str) -> object:
@@ -137,7 +121,7 @@ def _require_prometheus() -> None:
         ) from error
 
 
-def _write(invocation: Invocation, path: Path, outcome: Outcome, seconds: float) -> None:
+def _write(path: Path, outcome: Outcome, seconds: float, warn: Warn) -> None:
     """The file appears whole, or stays as it was."""
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
@@ -168,7 +152,7 @@ def _write(invocation: Invocation, path: Path, outcome: Outcome, seconds: float)
     try:
         write_to_textfile(str(path), registry)
     except (OSError, ValueError) as error:
-        invocation.note(f"warning: --metrics-file {path} cannot be written: {getattr(error, 'strerror', error)}")
+        warn(f"warning: --metrics-file {path} cannot be written: {getattr(error, 'strerror', error)}")
 
 
 def _last_success(path: Path, job: str) -> float | None:

@@ -22,24 +22,52 @@ Everything that `load` takes a load may say, in the option's words. Checked by p
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, field
 from datetime import date, time
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from harborctl.cli.load import load_options
 from harborctl.config import Config, nearest
 from harborctl.errors import UsageError
-from harborctl.model import LoadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harborctl.model import LoadOptions
 
 _PLACEHOLDER = re.compile(r"\{date(?::([^{}]*))?\}")
 # What was meant to be one, where the names of files stand.
 _UNKNOWN = re.compile(r"\{[A-Za-z_]\w*(?::[^{}]*)?\}|\{\s*date[^{}]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadKey:
+    """What a load of a job may say: an option of `harborctl load`.
+
+    Attributes:
+        name: the argument of the function that makes the options of a load.
+        key: its name in the file.
+        kind: its type, as pydantic understands it.
+        least: the smallest number that it takes.
+    """
+
+    name: str
+    key: str
+    kind: Any
+    default: Any
+    required: bool = False
+    least: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadKeys:
+    """All that a load of a job may say, and what makes the options of a load from it."""
+
+    keys: tuple[LoadKey, ...]
+    make: Callable[..., LoadOptions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +100,7 @@ class Job:
     reports: tuple[JobReport, ...] = field(default=())
 
 
-def find_job(config: Config, name: str, day: date) -> Job:
+def find_job(config: Config, name: str, day: date, load_keys: LoadKeys) -> Job:
     """The job of this name, with `day` in its placeholders.
 
     Raises:
@@ -85,13 +113,15 @@ def find_job(config: Config, name: str, day: date) -> Job:
             hint=nearest(name, config.jobs) or f"Add [[jobs.{name}.loads]] to it.",
         )
     place = f"jobs.{name}"
+    model = _model(load_keys)
     try:
-        read = _model().model_validate(_dated(_underscored(config.jobs[name]), day))
+        read = model.model_validate(_dated(_underscored(config.jobs[name]), day))
     except ValidationError as invalid:
-        raise _explained(invalid, place, config.file) from invalid
+        raise _explained(invalid, model, place, config.file) from invalid
     loads: list[JobLoad] = []
     for number, each in enumerate(read.loads):  # type: ignore[attr-defined]  # made from the options
-        loads.append(_load(each.model_dump(exclude_unset=True), f"{place}.loads[{number}]", config.file))
+        given = each.model_dump(exclude_unset=True)
+        loads.append(_load(given, load_keys, f"{place}.loads[{number}]", config.file))
         if [load.name for load in loads].count(loads[-1].name) > 1:
             raise UsageError(
                 f"{place} in {config.file} has two loads of the name {loads[-1].name}",
@@ -146,16 +176,16 @@ def _is_empty(sql: str) -> bool:
         return False  # the server says better what is wrong
 
 
-def _load(given: dict[str, Any], place: str, file: Path) -> JobLoad:
+def _load(given: dict[str, Any], load_keys: LoadKeys, place: str, file: Path) -> JobLoad:
     sources = given.pop("sources", None)
     name, missing_ok = given.pop("name", None), given.pop("missing_ok", False)
     for text in [*(sources or ()), given.get("reject_file")]:
         _refuse_placeholder(text, place, file)
     if not sources:
         raise UsageError(f'{place} in {file} has no source = "…"', code="bad_config")
-    defaults = {key: one.default for key, one in inspect.signature(load_options).parameters.items()}
+    defaults = {each.name: each.default for each in load_keys.keys}
     try:
-        options = load_options(**{**defaults, **given, "sources": sources})
+        options = load_keys.make(**{**defaults, **given, "sources": sources})
     except UsageError as error:
         raise UsageError(f"{place} in {file}: {error.message}", code=error.code, hint=error.hint) from error
     return JobLoad(name or options.table or sources[0], options, missing_ok)
@@ -182,22 +212,18 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-@cache
-def _model() -> type[BaseModel]:
+def _model(load_keys: LoadKeys) -> type[BaseModel]:
     """A job, whose loads have every option of the command line under its long name."""
     strict = ConfigDict(extra="forbid", strict=False)
-    hints = get_type_hints(load_options, include_extras=True)
     fields: dict[str, Any] = {"name": (str | None, None), "missing_ok": (bool, False)}
-    for name, parameter in inspect.signature(load_options).parameters.items():
-        kind, option, *_ = get_args(hints[name])
-        alias = _key(option)
-        required = parameter.default is inspect.Parameter.empty
+    for each in load_keys.keys:
+        kind = each.kind
         if list in {getattr(part, "__origin__", None) for part in (kind, *get_args(kind))}:
             kind = Annotated[kind, BeforeValidator(_listed)]
         elif str in get_args(kind):
             kind = Annotated[kind, BeforeValidator(_text)]
-        least = getattr(option, "min", None)
-        fields[name] = (kind, Field(default=None if required else parameter.default, alias=alias, ge=least))
+        default = None if each.required else each.default
+        fields[each.name] = (kind, Field(default=default, alias=each.key, ge=each.least))
     load = create_model("Load", __config__=strict, **fields)
     return create_model(
         "Job",
@@ -208,14 +234,6 @@ def _model() -> type[BaseModel]:
         after=(Annotated[list[str], BeforeValidator(_listed)], []),
         reports=(list[_Report], []),
     )
-
-
-def _key(option: Any) -> str:
-    """`--skip-columns` is `skip_columns`; what has no option is the sources, `source`."""
-    # The first name given to `typer.Option` inside Annotated is taken for its default until Typer reads it.
-    names = (option.default, *(option.param_decls or ()))
-    long = next((name for name in names if isinstance(name, str) and name.startswith("--")), None)
-    return long.removeprefix("--").replace("-", "_") if long else "source"
 
 
 def _underscored(value: Any) -> Any:
@@ -243,7 +261,7 @@ def _dated(value: Any, day: date) -> Any:
     return value
 
 
-def _explained(invalid: ValidationError, place: str, file: Path) -> UsageError:
+def _explained(invalid: ValidationError, job: type[BaseModel], place: str, file: Path) -> UsageError:
     """The first mistake, with the way to it."""
     # A word that is none is why another one is missing.
     first = min(invalid.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
@@ -252,7 +270,7 @@ def _explained(invalid: ValidationError, place: str, file: Path) -> UsageError:
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
     if first["type"] == "extra_forbidden":
         known: list[str] = []
-        model: Any = _model()
+        model: Any = job
         if "loads" in first["loc"]:
             model = get_args(model.model_fields["loads"].annotation)[0]
         elif "reports" in first["loc"]:
