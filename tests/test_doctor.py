@@ -20,6 +20,7 @@ __all__ = ["invoke"]
 
 NAMES = [
     "connection",
+    "engine",
     "version",
     "encryption",
     "pooler",

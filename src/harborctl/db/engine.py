@@ -137,7 +137,9 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
 
     Per transaction, not per session: behind a pooler the session is not ours, and the next user would inherit it.
     """
-    engine.dialect.statement_compiler = QualifiedCompiler
+    dialect: Any = engine.dialect
+    dialect.statement_compiler = QualifiedCompiler
+    dialect._get_server_version_info = _server_version
     settings = timeouts(options)
 
     @event.listens_for(engine, "begin")
@@ -147,6 +149,14 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
         if driver.info.parameter_status("standard_conforming_strings") == "off":
             connection.exec_driver_sql("SET LOCAL standard_conforming_strings = on")
         begin_qualified(connection, settings)
+
+
+def _server_version(connection: sqlalchemy.Connection) -> tuple[int, ...]:
+    """The version as the server has told it while connecting. SQLAlchemy would ask for `version()`, and fail where the
+    answer is not PostgreSQL's, before anybody could say so."""
+    driver: Any = connection.connection.driver_connection
+    number: int = driver.info.server_version
+    return number // 10000, number % 10000
 
 
 def timeouts(options: ConnectionOptions, *, for_session: bool = False) -> list[sqlalchemy.ColumnElement[str]]:

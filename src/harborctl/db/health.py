@@ -24,6 +24,7 @@ from harborctl.db import rights
 from harborctl.db.catalog import find_relation
 from harborctl.db.failures import translated
 from harborctl.db.migrations import current, revisions
+from harborctl.db.product import EXTENSIONS, product_of
 from harborctl.db.search_path import users_path
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, TargetError, UsageError
@@ -113,6 +114,23 @@ def _connection(connection: Connection, database: Database) -> Iterator[Found]:
         yield _warn(message, "Run harborctl nearer to the server, and load with --writer copy.")
     else:
         yield _ok(message)
+
+
+def _engine(connection: Connection, _: Database) -> Iterator[Found]:
+    answer: str = connection.execute(text("SELECT pg_catalog.version()")).scalar_one()
+    product = product_of(answer)
+    if not product.is_postgresql:
+        yield _warn(
+            f"{product}, which harborctl has never been tested with",
+            f"It is tested with only PostgreSQL {OLDEST} to {NEWEST}: try your loads on copies of their tables, and"
+            " compare the rows.",
+        )
+        return
+    found = connection.execute(
+        text("SELECT extname, extversion FROM pg_catalog.pg_extension WHERE extname = ANY(:names) ORDER BY extname"),
+        {"names": list(EXTENSIONS)},
+    )
+    yield _ok(str(product_of(answer, dict(row._tuple() for row in found))))
 
 
 def _versions(connection: Connection, _: Database) -> Iterator[Found]:
@@ -395,6 +413,7 @@ def _target(connection: Connection, _: Database, *, table: str) -> Iterator[Foun
 
 _CHECKS: dict[str, Callable[[Connection, Database], Iterator[Found]]] = {
     "connection": _connection,
+    "engine": _engine,
     "version": _versions,
     "encryption": _encryption,
     "pooler": _pooler,
