@@ -24,9 +24,9 @@ import sqlalchemy
 from hypothesis import settings
 from psycopg import sql
 
-from harborctl.db.embedded import Server
 from harborctl.db.engine import set_up_transactions
 from harborctl.db.migrations import upgrade
+from harborctl.embedded.server import Server
 from harborctl.model import ConnectionOptions
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from harborctl.db.embedded import MARK, Server
+from harborctl.embedded.server import MARK, Server
 from tests.db.dumps import dumped
 
 ROOT = Path(__file__).parents[1]

@@ -19,13 +19,10 @@ Anything else that escapes is a bug of ours and is reported as one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from harborctl.plain_text import masked
-
-if TYPE_CHECKING:
-    from harborctl.model import Location
 
 
 class ExitCode(IntEnum):
@@ -38,6 +35,17 @@ class ExitCode(IntEnum):
     REJECTS = 4
     LOCKED = 5
     INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a record stands in its source.
+
+    `line` is the 1-based physical line at which the record starts; for Parquet and Arrow the 1-based row.
+    """
+
+    file: str
+    line: int
 
 
 class HarborctlError(Exception):

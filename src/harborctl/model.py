@@ -140,17 +140,6 @@ class ConnectionOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where a record stands in its source.
-
-    `line` is the 1-based physical line at which the record starts; for Parquet and Arrow the 1-based row.
-    """
-
-    file: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
 class CsvDialect:
     """How a CSV source is written. The defaults are those of COPY's CSV format, with a header.
 
@@ -362,6 +351,20 @@ class LoadOptions:
     date_order: DateOrder | None = None
     ledger: bool = True
     run: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of the rows that were read; the names are those of the summary."""
+
+    rows_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    stale: int = 0
+    duplicates: int = 0
+    deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

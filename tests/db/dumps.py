@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from harborctl.db.programs import find_programs
+from harborctl.embedded.programs import find_programs
 
 
 def dumped(url: str, *options: str) -> list[str]:

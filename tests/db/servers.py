@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from harborctl.db.programs import Programs, find_programs
+from harborctl.embedded.programs import Programs, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

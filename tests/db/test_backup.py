@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from harborctl.db import backup
-from harborctl.db.embedded import Server
+from harborctl.embedded.server import Server
 from tests.conftest import Run
 from tests.inprocess import Invoke, invoke
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from harborctl.db import programs
-from harborctl.db.embedded import MARK, Server, home_directory
 from harborctl.db.engine import open_embedded
+from harborctl.embedded import programs
+from harborctl.embedded.server import MARK, Server, home_directory
 from harborctl.errors import ConnectionFailed
 from harborctl.model import ConnectionOptions
 from tests.inprocess import Invoke, invoke
@@ -37,7 +37,7 @@ OTHER_VERSION = next(version for version in programs.FOLDERS if version != VERSI
 # A command that uses the server until its stdin ends, and says when it does.
 USER = """
 import sys
-from harborctl.db.embedded import Server
+from harborctl.embedded.server import Server
 with Server().leased():
     print("ready", flush=True)
     sys.stdin.read()
@@ -270,7 +270,7 @@ def test_first_commands_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_starts_and_stops_at_once(home: Path) -> None:
     script = """
 import psycopg
-from harborctl.db.embedded import Server
+from harborctl.embedded.server import Server
 server = Server()
 for _ in range(5):
     with server.leased(), psycopg.connect(server.url) as connection:

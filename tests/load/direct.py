@@ -13,7 +13,7 @@ import sqlalchemy
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import LoadOptions, LoadResult, MergeOptions, Mode, OnError, RejectOptions, WriterName
 from tests.conftest import ours
 

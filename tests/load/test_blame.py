@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.model import Location
+from harborctl.errors import Location
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import failure
 from tests.load.direct import LoadRows, refusal, rows_loader

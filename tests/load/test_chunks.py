@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ConnectionFailed, HarborctlError
-from harborctl.load import chunked, chunks, lanes, retry
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.ledger import chunks
+from harborctl.load.run.loader import LoadFailed, chunked, run_load, workers
+from harborctl.load.session import retry
 from harborctl.model import (
     ConnectionOptions,
     CsvDialect,
@@ -39,9 +40,10 @@ from harborctl.model import (
     RunOptions,
     SourceFormat,
 )
-from harborctl.sources import open_file, pieces
+from harborctl.sources import splits
 from harborctl.sources.files import SourceFile
-from harborctl.sources.pieces import divisible
+from harborctl.sources.open import open_file
+from harborctl.sources.splits import divisible
 from tests.load.conftest import wait_for
 from tests.load.proxy import after_bytes, at_commit, proxied
 from tests.load.test_concurrency import together
@@ -128,7 +130,7 @@ def test_pieces_of_csv_are_its_records(
     source.close()
     text = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "SCAN_BYTES", block)
+        patch.setattr(splits, "SCAN_BYTES", block)
         by_rows = list(divided.cuts(divided.head, divided.end, rows=count, size=0))
         by_size = list(divided.cuts(divided.head, divided.end, rows=None, size=size))
     for cuts in (by_rows, by_size):
@@ -415,17 +417,17 @@ def test_a_crash_between_the_commits_of_processes(
     table: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut after the first COMMIT of rows: what is in carries the digest of the whole file."""
-    commit = lanes.WorkerLane.commit
+    commit = workers.WorkerLane.commit
     committed: list[int] = []
 
-    def once(lane: lanes.WorkerLane, numbered: Sequence[tuple[int, chunks.Chunk]]) -> None:
+    def once(lane: workers.WorkerLane, numbered: Sequence[tuple[int, chunks.Chunk]]) -> None:
         if committed:
             raise ConnectionFailed("cut", code="cut")
         committed.append(len(numbered))
         commit(lane, numbered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes.WorkerLane, "commit", once)
+        patch.setattr(workers.WorkerLane, "commit", once)
         failed = refusal(database_url, feed(tmp_path, range(20_000)), jobs=2, retries=0)
     assert 0 < failed.result.chunks == committed[0]
     assert in_table(table)[0] == failed.result.rows_read < 20_000

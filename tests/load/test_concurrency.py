@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.load.merge import FEW_ROWS
+from harborctl.load.merge.statements import FEW_ROWS
 from harborctl.model import Limit
 from tests.load.conftest import wait_for
 from tests.load.direct import LoadRows, counts, load_file, rows_loader

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.load.run import LoadFailed
+from harborctl.load.run.loader import LoadFailed
 from harborctl.model import Limit
 from tests.conftest import ours
 from tests.load.direct import counts, csv_text, load_file

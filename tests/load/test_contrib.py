@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.db.programs import Programs, find_programs
+from harborctl.embedded.programs import Programs, find_programs
 from harborctl.model import Limit
 from tests.conftest import engine_of
 from tests.db.servers import password_server

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-import harborctl.sources.csv
+import harborctl.sources.csv.source
 from harborctl.cli.load import load_options
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import (
     CsvDialect,
     DateOrder,
@@ -115,8 +115,8 @@ def test_forced_nulls_are_those_of_copy(
         options = LoadOptions((str(path),), table="t", dialect=dialect, writer=writer, ledger=False)
         with pytest.MonkeyPatch.context() as patch:
             if slowly:
-                patch.setattr(harborctl.sources.csv.CsvSource, "_simple_batch", lambda *_: None)
-                patch.setattr(harborctl.sources.csv.CsvSource, "_quoting_is_plain", lambda *_: False)
+                patch.setattr(harborctl.sources.csv.source.CsvSource, "_simple_batch", lambda *_: None)
+                patch.setattr(harborctl.sources.csv.source.CsvSource, "_quoting_is_plain", lambda *_: False)
             try:
                 run_load(Database(engine, "test", embedded=False), options, Silent())
             except LoadFailed as failed:

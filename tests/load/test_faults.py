@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.db.embedded import Server
+from harborctl.embedded.server import Server
 from tests.load.conftest import wait_for
 
 # The bound on the time from the event to the end of the process.

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
-from harborctl.load.run import run_load
+from harborctl.load.run.loader import run_load
 from harborctl.model import (
     ColumnOptions,
     CsvDialect,

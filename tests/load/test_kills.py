@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.db.embedded import Server
 from harborctl.db.migrations import upgrade
+from harborctl.embedded.server import Server
 from tests.conftest import engine_of
 from tests.load.proxy import after_bytes, at_commit, proxied
 

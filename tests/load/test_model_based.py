@@ -12,8 +12,8 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborctl.load.merge import FEW_ROWS
-from harborctl.load.run import LoadFailed
+from harborctl.load.merge.statements import FEW_ROWS
+from harborctl.load.run.loader import LoadFailed
 from harborctl.model import Limit, OnDuplicate
 from tests.conftest import engine_of, made_database
 from tests.load.direct import COUNTERS, csv_text, load_file

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from harborctl.errors import BadRow
-from harborctl.load.run import LoadFailed
+from harborctl.load.run.loader import LoadFailed
 from harborctl.model import WriterName
 from tests.load.sizes import ORACLE_EXAMPLES
 from tests.load.test_round_trip import Target

@@ -19,9 +19,9 @@ import sqlalchemy
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
 from harborctl.db.migrations import downgrade, upgrade
-from harborctl.load import retry
-from harborctl.load.backend import PATIENCE, Backend, end_backend
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.session import retry
+from harborctl.load.session.backend import PATIENCE, Backend, end_backend
 from harborctl.model import (
     ConnectionOptions,
     LoadOptions,

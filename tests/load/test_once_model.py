@@ -18,7 +18,7 @@ import sqlalchemy
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import LoadOptions, Mode, RunOptions, Status
 from tests.load.sizes import ROUNDS
 

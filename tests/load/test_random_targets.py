@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.load.run import LoadFailed
+from harborctl.load.run.loader import LoadFailed
 from harborctl.model import Limit, OnDuplicate
 from tests.conftest import url_of
 from tests.load.direct import COUNTERS, csv_text, load_file

@@ -19,9 +19,8 @@ import sqlalchemy
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database as Engine
-from harborctl.load.careful import MOST_SAVEPOINTS
-from harborctl.load.pieces import stretch, taken
-from harborctl.load.run import run_load
+from harborctl.load.rejects.isolate import MOST_SAVEPOINTS
+from harborctl.load.run.loader import run_load
 from harborctl.model import (
     ColumnOptions,
     CsvDialect,
@@ -34,7 +33,7 @@ from harborctl.model import (
     SourceFormat,
     WriterName,
 )
-from harborctl.sources.batch import Batch
+from harborctl.sources.batch import Batch, stretch, taken
 from tests.inprocess import Invoke
 from tests.inprocess import invoke as invoke  # noqa: PLC0414  # a fixture
 from tests.load.conftest import failure

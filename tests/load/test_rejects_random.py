@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
-from harborctl.load.run import run_load
+from harborctl.load.run.loader import run_load
 from harborctl.model import LoadOptions, OnError, RejectOptions, WriterName
-from harborctl.sources.csv import byte_dialect
-from harborctl.sources.csv_records import records
+from harborctl.sources.csv.records import records
+from harborctl.sources.csv.source import byte_dialect
 from tests.conftest import engine_of, made_database, ours
 from tests.load.sizes import EXAMPLES
 

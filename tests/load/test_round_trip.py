@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from harborctl.cli.progress import Silent
+from harborctl.codecs.codec import Session
 from harborctl.db.catalog import find_target
 from harborctl.db.engine import Database, open_database
 from harborctl.errors import BadRow, TargetError
-from harborctl.load.convert import Session
-from harborctl.load.copy_writer import write_copy
-from harborctl.load.plan import make_plan
-from harborctl.load.run import LoadFailed, run_load
-from harborctl.load.values_writer import write_values
+from harborctl.load.plan.plan import make_plan
+from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.copy import write_copy
+from harborctl.load.write.values import write_values
 from harborctl.model import ConnectionOptions, FileResult, LoadOptions, SourceFormat, WriterName
 from harborctl.sources.batch import Batch
 from tests.conftest import made_database

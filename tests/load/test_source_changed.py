@@ -16,10 +16,10 @@ import pytest
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ExitCode
-from harborctl.load import chunked, chunks
-from harborctl.load.run import LoadFailed, run_load
+from harborctl.load.ledger import chunks
+from harborctl.load.run.loader import LoadFailed, chunked, run_load
 from harborctl.model import ConnectionOptions, LoadOptions, OnError, RejectOptions, RunOptions
-from harborctl.sources.pieces import PieceDigests
+from harborctl.sources.splits import PieceDigests
 
 Change = Callable[[Path], object]
 ROWS = 60_000

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from sqlalchemy import Engine
 
-from harborctl.db.programs import find_psql
+from harborctl.embedded.programs import find_psql
 from harborctl.errors import HarborctlError
 from harborctl.reports.formats import Format
 from harborctl.reports.parse import parse_report

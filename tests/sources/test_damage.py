@@ -14,8 +14,8 @@ import pytest
 
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import CsvDialect, SourceFormat
-from harborctl.sources import open_file
 from harborctl.sources.files import SourceFile
+from harborctl.sources.open import open_file
 from tests.load.sizes import DAMAGE_EXAMPLES
 
 TABLE = pa.table(

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import harborctl.sources.csv
+import harborctl.sources.csv.source
 from harborctl.errors import BadRow, HarborctlError, SourceError, UsageError
 from harborctl.model import CsvDialect, ExtraFields, ShortRows, SourceFormat
-from harborctl.sources.csv import CsvSource
+from harborctl.sources.csv.source import CsvSource
 from harborctl.sources.encodings import codec_of
 from harborctl.sources.files import find_files
 from harborctl.sources.footer import Footer, WithoutFooter
-from harborctl.sources.pieces import divisible
+from harborctl.sources.splits import divisible
 from tests.load.sizes import ORACLE_EXAMPLES
 
 Row = list[str | None]
@@ -167,7 +167,7 @@ def test_rows_and_their_lines_are_those_of_the_model(
     text, dialect = case
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
-    monkeypatch.setattr(harborctl.sources.csv, "BLOCK_BYTES", block)
+    monkeypatch.setattr(harborctl.sources.csv.source, "BLOCK_BYTES", block)
     found = read(path, dialect)
     expected = model(text, dialect, 3)
     assert (found.good, found.bad) == (expected.good, expected.bad)

@@ -22,8 +22,8 @@ from pyarrow.parquet import encryption
 from harborctl import sources
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import LoadOptions, OnError, RejectOptions, SourceFormat
-from harborctl.sources import open_sources
 from harborctl.sources.files import find_files
+from harborctl.sources.open import open_sources
 
 TEXT = b"a,b\n" + b"".join(b"%d,x%d\n" % (number, number) for number in range(100_000))
 

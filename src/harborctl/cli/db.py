@@ -15,7 +15,7 @@ from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import LockHeld, UsageError
 
 if TYPE_CHECKING:
-    from harborctl.db.embedded import Server
+    from harborctl.embedded.server import Server
 
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -88,7 +88,7 @@ def psql(
     import signal
 
     from harborctl.db.engine import open_embedded
-    from harborctl.db.programs import find_psql
+    from harborctl.embedded.programs import find_psql
 
     _server(invocation)
     program = find_psql()
@@ -159,7 +159,7 @@ def upgrade(invocation: Invocation) -> None:
     beside the new: delete it when you no longer want it. It needs as much room again as the data takes.
     """
     from harborctl.db.backup import upgrade as move
-    from harborctl.db.programs import wanted_version
+    from harborctl.embedded.programs import wanted_version
 
     server = _server(invocation)
     found, wanted = _require_cluster(server), wanted_version()
@@ -190,7 +190,7 @@ def destroy(invocation: Invocation, yes: YesOption = False) -> None:
 def _server(invocation: Invocation) -> Server:
     if invocation.connection.url or invocation.connection.name:
         raise UsageError("harborctl db is about the embedded server: --url and --connection name another one")
-    from harborctl.db.embedded import Server
+    from harborctl.embedded.server import Server
 
     return Server()
 

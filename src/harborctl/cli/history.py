@@ -51,7 +51,7 @@ def history(
     """
     from harborctl.config import nearest
     from harborctl.db.engine import open_database
-    from harborctl.load.history import STATUSES, one_load, past_loads
+    from harborctl.load.ledger.history import STATUSES, one_load, past_loads
 
     if status is not None and status not in STATUSES:
         raise UsageError(f"{status} is no status of a load", hint=nearest(status, STATUSES))

@@ -382,7 +382,7 @@ def load_options(
     ] = None,
 ) -> LoadOptions:
     """What the options of `harborctl load` mean; a job's loads have the same ones."""
-    from harborctl.load.parts import check_parts, in_parts
+    from harborctl.load.run.chunk_rules import check_parts, in_parts
     from harborctl.sources.encodings import codec_of
 
     _check_meaning(
@@ -589,7 +589,7 @@ def _run(invocation: Invocation, options: LoadOptions, outcome: Outcome) -> Harb
     """Load, and print the summary. Returns why the load failed, if it did."""
     from harborctl.cli.progress import load_progress
     from harborctl.db.engine import open_database
-    from harborctl.load.run import LoadFailed, run_load
+    from harborctl.load.run.loader import LoadFailed, run_load
 
     with open_database(invocation.connection) as database:
         try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from harborctl.cli.invocation import Invocation
-    from harborctl.load.rows import Progress
+    from harborctl.load.write.bad_row import Progress
 
 
 class Silent:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harborctl.jobs.file import Job
     from harborctl.jobs.notify import Outcome
     from harborctl.jobs.run import JobResult, LoadEnd, Step
-    from harborctl.load.rows import Progress
+    from harborctl.load.write.bad_row import Progress
     from harborctl.reports.find import Folder
 
 EXAMPLES = """

@@ -17,9 +17,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from harborctl.db.embedded import DATABASE, USER, Server
 from harborctl.db.failures import translated
-from harborctl.db.programs import find_programs
+from harborctl.embedded.programs import find_programs
+from harborctl.embedded.server import DATABASE, USER, Server
 from harborctl.errors import StatementFailed, UsageError
 
 if TYPE_CHECKING:

@@ -71,8 +71,8 @@ def open_database(options: ConnectionOptions, *, migrate_embedded: bool = True) 
 @contextmanager
 def open_embedded(options: ConnectionOptions, *, migrate: bool = True) -> Iterator[Database]:
     """The embedded database, whatever else is named. As `open_database`."""
-    from harborctl.db.embedded import Server
     from harborctl.db.migrations import pending, upgrade
+    from harborctl.embedded.server import Server
 
     server = Server()
     address = url.Address(server.parameters, server.url)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from harborctl.db.engine import Database
     from harborctl.jobs.file import Job, JobLoad, JobReport
-    from harborctl.load.rows import Progress
+    from harborctl.load.write.bad_row import Progress
     from harborctl.model import ConnectionOptions, LoadResult
     from harborctl.reports.find import Folder
 
@@ -201,7 +201,7 @@ def _alone(database: Database, job: Job, options: JobOptions) -> Iterator[None]:
     if options.dry_run:
         yield
         return
-    from harborctl.load.locks import job_lock
+    from harborctl.load.session.locks import job_lock
 
     number = zlib.crc32(job.name.encode()) - 2**31
     with job_lock(database.engine, number, job.name, options.lock):
@@ -225,7 +225,7 @@ def _run_parts(run: _Run) -> None:
 
 
 def _run_load(run: _Run, load: JobLoad) -> None:
-    from harborctl.load.run import LoadFailed, run_load
+    from harborctl.load.run.loader import LoadFailed, run_load
 
     if load.missing_ok and not _is_there(load):
         run.course.loads.append(LoadEnd(load.name, None))

@@ -10,13 +10,14 @@ from sqlalchemy import case, delete, func, select
 from harborctl.db.cascades import Along, counts_rows, rows_before, taken_along, taken_since
 from harborctl.db.statistics import analyze, touched
 from harborctl.errors import BadRow, StatementFailed, TargetError
-from harborctl.load.changes import emptied, merge_changes
-from harborctl.load.insert import insert_into
-from harborctl.load.late import LateRejects
-from harborctl.load.locks import truncate
-from harborctl.load.merge import FEW_ROWS, Account, Merge, Missing
-from harborctl.load.rejects import Reason
-from harborctl.load.staging import (
+from harborctl.load.merge.key_watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
+from harborctl.load.merge.preview import emptied, merge_changes
+from harborctl.load.merge.statements import FEW_ROWS, Merge, Missing
+from harborctl.load.rejects.merge_isolate import LateRejects
+from harborctl.load.session.locks import truncate
+from harborctl.load.write.bad_row import Reason
+from harborctl.load.write.insert import insert_into
+from harborctl.load.write.staging import (
     ROW_NUMBER,
     STAGING,
     TEMPORARY_SCHEMA,
@@ -25,17 +26,16 @@ from harborctl.load.staging import (
     free_name,
     stage_for_merge,
 )
-from harborctl.load.watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
-from harborctl.model import Cascaded, Limit, Mode, OnDuplicate, WriterName
+from harborctl.model import Account, Cascaded, Limit, Mode, OnDuplicate, WriterName
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table
 
     from harborctl.db.catalog import Target
-    from harborctl.load.plan import Plan
-    from harborctl.load.rejects import Rejects
-    from harborctl.load.rows import Progress, Written
-    from harborctl.load.watch import KeyWatch, Places
+    from harborctl.load.merge.key_watch import KeyWatch, Places
+    from harborctl.load.plan.plan import Plan
+    from harborctl.load.rejects.spool import Rejects
+    from harborctl.load.write.bad_row import Progress, Written
     from harborctl.model import Change, LoadOptions, MergeOptions
 
 # A feed that was cut short must not empty the table unnoticed.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from harborctl.reports.render import is_number
 from harborctl.reports.result import Kind
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def html(result: Result, title: str, description: str, picture: Iterator[str]) -
 
 
 def _class(column: Column) -> str:
-    if is_number(column):
+    if column.is_number:
         return ' class="n"'
     whole = column.kind is Kind.TIMESTAMP or column.type in ("date", "uuid", "interval")
     return ' class="w"' if whole and column.delimiter is None else ""

@@ -17,8 +17,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from harborctl.errors import StatementFailed, UsageError
-from harborctl.model import Location
+from harborctl.errors import Location, StatementFailed, UsageError
 from harborctl.reports.lexer import NAME, NotSql, Token, line_and_column, pieces, tokens
 from harborctl.reports.moments import local_now
 from harborctl.reports.report import Parameter, Report

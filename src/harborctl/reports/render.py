@@ -213,12 +213,7 @@ def _markdown_cell(text: str | None) -> str:
 def markdown(result: Result) -> Iterator[str]:
     """A table as GitHub reads it: https://github.github.com/gfm/#tables-extension-"""
     names = [_markdown_cell(column.name) for column in result.columns]
-    rules = ["---:" if is_number(column) else "---" for column in result.columns]
+    rules = ["---:" if column.is_number else "---" for column in result.columns]
     yield f"| {' | '.join(names)} |\n| {' | '.join(rules)} |\n"
     for batch in result.batches:
         yield "".join([f"| {' | '.join([_markdown_cell(text) for text in row])} |\n" for row in batch])
-
-
-def is_number(column: Column) -> bool:
-    """Whether its values stand on the right."""
-    return column.delimiter is None and (column.kind is Kind.NUMBER or column.type == "money")

@@ -44,6 +44,11 @@ class Column:
     base: str = "text"
     digits: tuple[int, int] | None = None
 
+    @property
+    def is_number(self) -> bool:
+        """Whether its values stand on the right."""
+        return self.delimiter is None and (self.kind is Kind.NUMBER or self.type == "money")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

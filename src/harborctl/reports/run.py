@@ -23,8 +23,7 @@ from harborctl.db.export import TypedValue, copied
 from harborctl.db.failures import translate
 from harborctl.db.relations import quoted
 from harborctl.db.search_path import take_users_path
-from harborctl.errors import HarborctlError, TargetError, UsageError
-from harborctl.model import Location
+from harborctl.errors import HarborctlError, Location, TargetError, UsageError
 from harborctl.plain_text import visible
 from harborctl.reports.lexer import line_and_column
 from harborctl.reports.result import Column, Kind, Result

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.measure import Measurement
 
 from harborctl.plain_text import visible
-from harborctl.reports.render import is_number
 from harborctl.reports.result import Kind
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _places(columns: Sequence[Column], rows: Sequence[Row], available: int | Non
     ]
     if available is None:
         return [
-            _Place(min(width, MOST_PADDED), is_number(column), False)
+            _Place(min(width, MOST_PADDED), column.is_number, False)
             for column, width in zip(columns, widths, strict=True)
         ]
     foldable = [index for index, column in enumerate(columns) if _folds(column)]
@@ -147,7 +146,7 @@ def _places(columns: Sequence[Column], rows: Sequence[Row], available: int | Non
         given = min(surplus, max(1, widths[widest] - max(next_one, NARROWEST)))
         widths[widest] -= given
         surplus -= given
-    return [_Place(width, is_number(column), _folds(column)) for column, width in zip(columns, widths, strict=True)]
+    return [_Place(width, column.is_number, _folds(column)) for column, width in zip(columns, widths, strict=True)]
 
 
 def _widest(texts: Sequence[str | None]) -> int:
@@ -171,7 +170,7 @@ def _folds(column: Column) -> bool:
     if column.delimiter is not None:
         return True
     whole = column.type in ("date", "interval", "uuid") or column.type.startswith("time")
-    return not whole and not is_number(column) and column.kind is not Kind.BOOLEAN
+    return not whole and not column.is_number and column.kind is not Kind.BOOLEAN
 
 
 def _header(columns: Sequence[Column], places: Sequence[_Place], *, color: bool) -> Iterator[str]:

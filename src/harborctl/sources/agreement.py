@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-if TYPE_CHECKING:
-    from harborctl.sources.csv_records import ByteDialect
 
 # 0001-01-01 in days from 1970.
 YEAR_ONE_DAYS = -719162
 
 # So often one block is looked through for a letter.
 MOST_LETTERS = 10_000
-
-
-def plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
-    """Text in which quoted fields start behind, and end before, a delimiter or line end. Linear: nothing backtracks."""
-    if not dialect.quote:
-        return re.compile(b"(?s:.*+)")
-    quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
-    doubled = b"(?:" + quote + quote + b"[^" + quote + b"]*+)*+" if dialect.escape == dialect.quote else b""
-    field = quote + b"[^" + quote + b"]*+" + doubled + quote
-    start, end = b"(?<![^" + delimiter + b"\r\n])", b"(?![^" + delimiter + b"\r\n])"
-    return re.compile(b"[^" + quote + b"]*+(?:" + start + field + end + b"[^" + quote + b"]*+)*+")
 
 
 def holds_any(array: pa.Array, characters: tuple[bytes, ...]) -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyarrow import types
 
-from harborctl.errors import BadRow, SourceError
-from harborctl.model import FileResult, Location, SourceFormat
+from harborctl.errors import BadRow, Location, SourceError
+from harborctl.model import FileResult, SourceFormat
 from harborctl.sources.batch import Batch, Original, bad_names
 from harborctl.sources.files import SourceFile, sha256_of
 from harborctl.sources.mapped import Mapped

@@ -1,19 +1,19 @@
-"""What sources hand on: batches of rows that know where they stand."""
+"""What sources hand on: batches of rows that know where they stand, and parts of them that still do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from harborctl.errors import SourceError
-from harborctl.model import FileResult, Location, SourceFormat
+import pyarrow as pa
+
+from harborctl.errors import Location, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    import pyarrow as pa
-
     from harborctl.errors import BadRow
+    from harborctl.model import FileResult, SourceFormat
 
 # What a reject file has beside the columns of its source. Whoever reads one leaves these columns out; a record that
 # could not be told into fields has them empty, and its text in the last.
@@ -89,6 +89,70 @@ class Batch:
     def location(self, row: int) -> Location:
         """Where the 0-based `row` of this batch stands in its source."""
         return Location(self.file, self.line_of(row))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What `of` tells of the rows of a whole batch, told of these of them."""
+
+    of: Callable[[int], int]
+    rows: Sequence[int]
+
+    def __call__(self, row: int) -> int:
+        return self.of(self.rows[row])
+
+
+@dataclass(frozen=True, slots=True)
+class _PartAsRead:
+    """These rows of a whole batch, made anew as they stand in the source."""
+
+    of: Callable[[], pa.RecordBatch]
+    rows: Sequence[int]
+
+    def __call__(self) -> pa.RecordBatch:
+        return _taken(self.of(), self.rows)
+
+
+def stretch(batch: Batch, start: int, end: int) -> Batch:
+    """The rows from `start` up to `end`."""
+    if start == 0 and end == batch.records.num_rows:
+        return batch
+    return taken(batch, range(start, end))
+
+
+def without(batch: Batch, rows: Collection[int]) -> Batch:
+    """All rows but these."""
+    if not rows:
+        return batch
+    return taken(batch, [row for row in range(batch.records.num_rows) if row not in rows])
+
+
+def taken(batch: Batch, rows: Sequence[int]) -> Batch:
+    """These rows."""
+    return replace(
+        batch,
+        records=_taken(batch.records, rows),
+        line_of=_part(_Moved, batch.line_of, rows),
+        row_of=_part(_Moved, batch.row_of, rows),
+        as_read=_part(_PartAsRead, batch.as_read, rows) if batch.as_read else None,
+    )
+
+
+def _part(kind: type[Any], of: Any, rows: Sequence[int]) -> Any:
+    if not isinstance(of, kind):
+        return kind(of, rows)
+    whole = of.rows[rows.start : rows.stop] if isinstance(rows, range) else [of.rows[row] for row in rows]
+    return kind(of.of, whole)
+
+
+def _taken(records: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+    if isinstance(rows, range):
+        return records.slice(rows.start, len(rows))
+    try:
+        return records.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # views and runs, also inside of other types: Arrow 26
+        arrays = [pa.concat_arrays([array.slice(row, 1) for row in rows] or [array[:0]]) for array in records.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=records.schema)
 
 
 class Columns(Protocol):

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from harborctl.errors import BadRow, SourceError
-from harborctl.model import FileResult, Location, SourceFormat
+from harborctl.errors import BadRow, Location, SourceError
+from harborctl.model import FileResult, SourceFormat
 from harborctl.sources.batch import FINER, Batch, Original, bad_names
 from harborctl.sources.files import SourceFile, sha256_of
 from harborctl.sources.mapped import Mapped

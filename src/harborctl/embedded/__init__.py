@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL server: its cluster, and the programs of the wheel that start it."""

@@ -1,0 +1,1 @@
+"""From the staging table into the target, by key."""

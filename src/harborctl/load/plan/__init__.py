@@ -1,0 +1,1 @@
+"""How a source goes into a target, settled before the first row moves: columns and keys. Pure data."""

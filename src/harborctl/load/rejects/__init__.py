@@ -1,0 +1,1 @@
+"""Rows that cannot go in: how they are found, kept, and written to the reject file."""

@@ -1,0 +1,389 @@
+"""Writes rows of which some may be bad: what can go in goes in, what cannot is put aside. Either writer, same outcome.
+
+Rows go in stretches, each in a savepoint. While nothing fails that costs nothing that shows. When
+one fails it is taken back and divided: at the row that the server names, by a query that finds all rows which violate
+the same constraint, else in halves. How many rows are tried together goes down with each refusal, and doubles with each
+success, so that each row is sent a few times at most, however many are bad.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from harborctl.errors import BadRow
+from harborctl.load.rejects.constraint_queries import Probes
+from harborctl.load.rejects.input_errors import Inputs
+from harborctl.load.rejects.savepoint_send import CopyAttempt, Refusal, ValuesAttempt
+from harborctl.load.rejects.validate import Screen, Slice, required
+from harborctl.load.write.bad_row import Reason, Written, value_of
+from harborctl.load.write.read_ahead import read_ahead
+from harborctl.load.write.row_numbers import numbered, numbered_plan
+from harborctl.load.write.staging import is_temporary
+from harborctl.model import WriterName
+from harborctl.sources.batch import stretch, taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy import Table
+
+    from harborctl.codecs.codec import Session
+    from harborctl.load.modes import Work
+    from harborctl.load.plan.plan import Plan
+    from harborctl.load.rejects.savepoint_send import Attempt
+    from harborctl.load.write.bad_row import Note, Progress
+    from harborctl.sources.batch import Batch
+
+# Slices in a stretch: they are kept until it has gone in. As many as abort mode keeps to say where a row stands; of
+# lineitem some 10 MB, a 60th of the file, so that a savepoint for each costs nothing that shows.
+LONGEST_STRETCH = 24
+STRETCH_BYTES = 32 * 1024 * 1024
+# After a failure, until stretches go in again.
+SHORTEST_STRETCH = 2
+# Until it commits the server keeps a lock for each savepoint that has written, and has memory for some ten thousand by
+# default (max_locks_per_transaction); with more of them the bad rows are sought first, and good ones go in together.
+MOST_SAVEPOINTS = 1000
+
+
+class _Order(Enum):
+    """What becomes of rows that refer to others of their table which are not there: those may stand further down."""
+
+    FIRST = "with their whole stretch they wait for the end"
+    PARTS = "one by one they wait for each other"
+    LAST = "they are bad"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Slices that one attempt can send.
+
+    Attributes:
+        probed: the version of the probes that it has been through.
+        read: the server has been asked whether it can read all of its values.
+    """
+
+    slices: tuple[Slice, ...]
+    probed: int = 0
+    read: bool = False
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.slices)
+
+    def row(self, number: int) -> tuple[Batch, int]:
+        """The row with this number, counted over all slices: its batch, and its number there."""
+        for piece in self.slices:
+            if number < piece.rows:
+                return piece.batch, number
+            number -= piece.rows
+        raise IndexError(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Whom to ask about rows that were refused."""
+
+    probes: Probes
+    inputs: Inputs
+
+
+class CarefulWriter:
+    """Puts the rows of one plan into one table.
+
+    Attributes:
+        written: what went in so far.
+    """
+
+    def __init__(
+        self, table: Table, plan: Plan, attempt: Attempt, screen: Screen, judges: Judges, refuse: Note
+    ) -> None:
+        self._table = table
+        self._plan = plan
+        self._attempt = attempt
+        self._screen = screen
+        self._judges = judges
+        self._refuse = refuse
+        self._limit = LONGEST_STRETCH
+        self.written = Written()
+        self._order = _Order.FIRST
+        self._postponed: list[Slice] = []
+        self._most = sys.maxsize
+        self._savepoints = 0
+
+    def write(self, batches: Iterable[Batch], progress: Progress) -> None:
+        """Send all rows but those that refer to others of their table which are not there yet.
+
+        Raises:
+            HarborctlError: the server refused for a reason that is no row's.
+        """
+        with read_ahead(self._screen.slices(batches), lambda piece: piece.size) as slices:
+            following = next(slices, None)
+            while following is not None:
+                following = self._send_stretch(following, slices)
+                progress.rows_sent(self.written.sent)
+
+    def send_postponed(self, order: _Order) -> bool:
+        """Try the rows again that wait for others of their table, all of them together, and where that fails one by
+        one. Whether some still wait."""
+        waiting, self._postponed, self._order = self._postponed, [], order
+        self._attempt = self._attempt.at_once()
+        self._work_off(_runs(waiting, _Run(())))
+        return bool(self._postponed)
+
+    def _send_stretch(self, first: Slice, rest: Iterator[Slice]) -> Slice | None:
+        """Send the next slices while they are read, and see to it that they go in. Returns the slice behind them."""
+        taken: list[Slice] = []
+        following: Slice | None = first
+        size = 0
+
+        def pieces() -> Iterator[Slice]:
+            nonlocal following, size
+            while following is not None and (
+                not taken or (len(taken) < self._limit and size < STRETCH_BYTES and _together(taken[-1], following))
+            ):
+                taken.append(following)
+                size += following.size
+                piece, following = following, None
+                yield piece
+                following = next(rest, None)
+
+        if self._judges.probes.version:
+            for _ in pieces():
+                pass
+            self._work_off([_Run(tuple(taken))])
+        else:
+            try:
+                inserted = self._attempt.send(self._table, pieces())
+            except Refusal as refusal:
+                self._limit = SHORTEST_STRETCH
+                self._work_off(self._divided(_Run(tuple(taken)), refusal), seeks=self._seeks())
+            else:
+                self._limit = min(2 * self._limit, LONGEST_STRETCH)
+                self._went_in(taken, inserted)
+        return next(rest, None) if following is None else following
+
+    def _work_off(self, waiting: list[_Run], *, seeks: bool = False) -> None:
+        """Send the runs, the last of the list first, until each of their rows is in or put aside.
+
+        While it seeks, what goes well is taken back and kept; at the end all of it goes in together.
+        """
+        refused, may_seek = 0, True
+        kept: list[Slice] = []
+        while waiting:
+            run = waiting.pop()
+            try:
+                if run.probed < self._judges.probes.version and (run.rows > 1 or not run.probed):
+                    waiting += self._probed(run)
+                elif refused > 1 and not run.read and run.rows > 1:
+                    waiting += self._read(run)
+                else:
+                    run = self._next(run, waiting)
+                    kept += self._sent(run, seeks=seeks)
+                    self._most *= 2
+            except Refusal as refusal:
+                # Of many unreadable values the server names one at a time.
+                refused += refusal.error.code.startswith("22")
+                waiting += self._divided(run, refusal)
+                seeks = seeks or (may_seek and self._seeks())
+            if seeks and not waiting:
+                waiting, kept, seeks, may_seek = _runs(kept, _Run(())), [], False, False
+                self._most = sys.maxsize
+
+    def _seeks(self) -> bool:
+        """Whether bad rows are to be sought first. Rows that wait for each other have to go in."""
+        return self._order is _Order.FIRST and self._savepoints > MOST_SAVEPOINTS
+
+    def _sent(self, run: _Run, *, seeks: bool) -> tuple[Slice, ...]:
+        """Send a run. Returns what is to be sent later. Suspects are not tried before the others are in."""
+        if not seeks:
+            self._went_in(run.slices, self._attempt.send(self._table, iter(run.slices)))
+            return ()
+        if not run.slices[0].alone:
+            self._attempt.send(self._table, iter(run.slices), stays=False)
+        return run.slices
+
+    def _next(self, run: _Run, waiting: list[_Run]) -> _Run:
+        """As many of the run's rows as are tried together now; the others wait. What refers to itself stays whole."""
+        if self._order is _Order.FIRST and run.rows > self._most:
+            waiting.append(replace(run, slices=tuple(self._cut(run, self._most, run.rows))))
+            run = replace(run, slices=tuple(self._cut(run, 0, self._most)))
+        *others, run = _runs(map(self._encoded, run.slices), run)
+        waiting += others
+        return run
+
+    def _encoded(self, piece: Slice) -> Slice:
+        if piece.encoded or not self._attempt.encodes:
+            return piece
+        return replace(self._screen.again(piece.batch), alone=piece.alone)
+
+    def _divided(self, run: _Run, refusal: Refusal) -> list[_Run]:
+        """What is left of a run that was refused, the first rows last."""
+        first, end = refusal.first, min(refusal.end, run.rows)
+        is_named = end - first == 1
+        refers = self._refers_to_its_table(refusal)
+        if refers and self._order is _Order.FIRST:
+            self._postponed += run.slices
+            return []
+        if self._judges.probes.noticed(refusal.error, refusal.constraint, is_named=is_named) and not is_named:
+            return [run]
+        # Before the bad row as many went well; where it is not known, it is in one half.
+        self._most = max(first if is_named else (end - first) // 2, 1)
+        if is_named and refers and self._order is _Order.PARTS:
+            self._postponed += self._cut(run, first, end)
+        elif is_named:
+            self._put_aside(run, first, refusal)
+        if is_named:
+            bounds = [(0, first), (first + 1, run.rows)]
+        else:
+            middle = (first + end) // 2
+            bounds = [(0, first), (first, middle), (middle, end), (end, run.rows)]
+        return [part for start, stop in reversed(bounds) for part in _runs(self._cut(run, start, stop), run)]
+
+    def _refers_to_its_table(self, refusal: Refusal) -> bool:
+        constraint = self._judges.probes.constraint(refusal.constraint)
+        return constraint is not None and constraint.reference is not None and constraint.reference.own
+
+    def _cut(self, run: _Run, start: int, stop: int) -> Iterator[Slice]:
+        """The rows from `start` up to `stop`. What is cut off is encoded when it is sent: it may be cut again."""
+        before = 0
+        for piece in run.slices:
+            low, high = max(start - before, 0), min(stop - before, piece.rows)
+            before += piece.rows
+            if low < high:
+                yield piece if high - low == piece.rows else Slice(stretch(piece.batch, low, high), None, piece.alone)
+
+    def _probed(self, run: _Run) -> list[_Run]:
+        """What queries leave of a run: bad rows put aside, suspects alone; the first rows last."""
+        version = self._judges.probes.version
+        bad, suspects = set[int](), set[int]()
+        for violation in self._judges.probes.violations(run.slices):
+            (bad if violation.is_certain else suspects).add(violation.row)
+            if violation.is_certain:
+                batch, row = run.row(violation.row)
+                self._refuse(batch, row, self._with_value(violation.reason, batch, row))
+        return _runs(self._parted(run, bad, suspects), replace(run, probed=version))
+
+    def _read(self, run: _Run) -> list[_Run]:
+        """What is left of a run when the values that the server cannot read are put aside; the first rows last."""
+        bad, before = set[int](), 0
+        for piece in run.slices:
+            for row, reason in self._judges.inputs.errors(self._plan, piece.batch).items():
+                self._refuse(piece.batch, row, self._with_value(reason, piece.batch, row))
+                bad.add(before + row)
+            before += piece.rows
+        return _runs(self._parted(run, bad, set()), replace(run, read=True))
+
+    def _parted(self, run: _Run, bad: set[int], suspects: set[int]) -> Iterator[Slice]:
+        """The rows of a run but the bad ones, each suspect in a slice of its own."""
+        before = 0
+        for piece in run.slices:
+            first, before = before, before + piece.rows
+            numbers = range(first, before)
+            if bad.isdisjoint(numbers) and suspects.isdisjoint(numbers):
+                yield piece
+                continue
+            kept = ((number, number in suspects) for number in numbers if number not in bad)
+            for key, group in groupby(kept, lambda entry: entry[0] if entry[1] else -1):
+                yield Slice(taken(piece.batch, [number - first for number, _ in group]), None, alone=key >= 0)
+
+    def _put_aside(self, run: _Run, number: int, refusal: Refusal) -> None:
+        batch, row = run.row(number)
+        column = refusal.column
+        constraint = self._judges.probes.constraint(refusal.constraint)
+        if column is None and constraint is not None and len(constraint.columns) == 1:
+            column = constraint.columns[0]
+        if column is None and refusal.error.code[:2] in ("22", "23"):
+            # Of values in an INSERT the server does not say which it could not read.
+            unread = self._judges.inputs.errors(self._plan, stretch(batch, row, row + 1)).get(0)
+            column = unread.column if unread and unread.code == refusal.error.code else None
+        self._refuse(batch, row, self._with_value(replace(Reason.of(refusal.error), column=column), batch, row))
+
+    def _with_value(self, reason: Reason, batch: Batch, row: int) -> Reason:
+        if reason.column not in self._plan.names:
+            return reason
+        return replace(reason, value=value_of(self._plan, batch, row, reason.column))
+
+    def _went_in(self, slices: Sequence[Slice], inserted: int) -> None:
+        self._savepoints += 1
+        self.written += Written(sum(piece.rows for piece in slices), inserted)
+
+
+def _together(last: Slice, piece: Slice) -> bool:
+    """Whether the piece can be sent by the same attempt as the one before it."""
+    if last.alone or piece.alone:
+        return False
+    return last.encoded is None or piece.encoded is None or last.encoded.format is piece.encoded.format
+
+
+def _runs(slices: Iterable[Slice], like: _Run) -> list[_Run]:
+    """The slices as runs that have been through what `like` has, the first ones last."""
+    groups: list[list[Slice]] = []
+    for piece in slices:
+        if groups and _together(groups[-1][-1], piece):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return [replace(like, slices=tuple(group)) for group in reversed(groups)]
+
+
+def write_carefully(
+    work: Work,
+    table: Table,
+    streams: Sequence[Iterable[Batch]],
+    plans: Sequence[Plan],
+    session: Session,
+    number: str | None,
+) -> Written:
+    """Put all rows of all sources into `table`; their numbers into the column `number`, if it has one."""
+    # What is checked at commit could no longer be told from other rows.
+    work.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    writers = list[CarefulWriter]()
+    for position, (stream, own) in enumerate(zip(streams, plans, strict=True)):
+        batches, plan = stream, own
+        if number is not None:
+            plan = numbered_plan(own, number, session)
+            batches = numbered(stream, position)
+        refuse = work.rejects.noter(position) if work.rejects is not None else _end
+        attempt = _attempt(work, table, plan)
+        screen = Screen(plan, refuse, required(own), encodes=attempt.encodes)
+        # What the target demands of rows it does not demand of staged ones. A check does.
+        sender = _attempt(work, table, own)
+        probes = Probes(work.connection, own, work.options.rejects.checks, session, sender, into_target=number is None)
+        if position == 0:
+            probes.validate()
+        judges = Judges(probes, Inputs(work.connection))
+        writers.append(CarefulWriter(table, plan, attempt, screen, judges, refuse))
+        writers[-1].write(batches, work.progress)
+    _send_postponed(writers)
+    return sum((writer.written for writer in writers), Written())
+
+
+def _send_postponed(writers: Sequence[CarefulWriter]) -> None:
+    """Rows that refer to rows of the same table, once all others are in, of all sources; as long as more go in."""
+    order, waits = _Order.PARTS, True
+    while waits:
+        before = sum(writer.written.sent for writer in writers)
+        waits = bool(sum(writer.send_postponed(order) for writer in writers))
+        if sum(writer.written.sent for writer in writers) == before:
+            order = _Order.LAST
+
+
+def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:
+    target = work.plan.target
+    is_target = not is_temporary(table)
+    # INSERT goes through views and row-level security, COPY does not.
+    if work.writer is WriterName.VALUES or (is_target and (target.kind == "v" or target.filtered)):
+        return ValuesAttempt(work.connection, plan, work.options.batch_size)
+    return CopyAttempt(work.connection, plan)
+
+
+def _end(batch: Batch, row: int, reason: Reason) -> None:
+    raise BadRow(
+        reason.message, code=reason.code, column=reason.column, value=reason.value, location=batch.location(row)
+    )

@@ -1,0 +1,1 @@
+"""The sessions of a load: its locks, its server process, and which failures to retry."""

@@ -1,0 +1,1 @@
+"""Batches → a table, by COPY or INSERT, straight into the target or into a staging table."""

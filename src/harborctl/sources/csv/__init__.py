@@ -1,0 +1,1 @@
+"""CSV: records, their places, and the batches made of them."""
