@@ -19,7 +19,7 @@ import pytest
 from pyarrow import feather
 from pyarrow.parquet import encryption
 
-from harborctl import sources
+import harborctl.sources.open
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import LoadOptions, OnError, RejectOptions, SourceFormat
 from harborctl.sources.files import find_files
@@ -200,7 +200,7 @@ def test_a_source_that_is_opened_in_its_turn_gives_rows_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     WRITERS[name](tmp_path / name, pa.table({"n": range(20_000)}))
-    monkeypatch.setattr(sources, "OPEN_AT_ONCE", 0)
+    monkeypatch.setattr(harborctl.sources.open, "OPEN_AT_ONCE", 0)
     (source,) = open_sources(LoadOptions((str(tmp_path / name),), rejects=RejectOptions(OnError.REJECT)))
     read = [str(value) for batch in source.batches([0], (), _nobody) for value in batch.records.column(0).to_pylist()]
     assert read == [str(number) for number in range(20_000)]
