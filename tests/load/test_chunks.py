@@ -24,7 +24,8 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ConnectionFailed, HarborctlError
 from harborctl.load.ledger import chunks
-from harborctl.load.run.loader import LoadFailed, chunked, run_load, workers
+from harborctl.load.run import chunked, workers
+from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.session import retry
 from harborctl.model import (
     ConnectionOptions,

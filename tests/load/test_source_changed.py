@@ -17,7 +17,8 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ExitCode
 from harborctl.load.ledger import chunks
-from harborctl.load.run.loader import LoadFailed, chunked, run_load
+from harborctl.load.run import chunked
+from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import ConnectionOptions, LoadOptions, OnError, RejectOptions, RunOptions
 from harborctl.sources.splits import PieceDigests
 
