@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src tests migrations
+SOURCES := src tests migrations benchmarks stubs
 # What `make test` runs; `make test TESTS=tests/load` runs less.
 TESTS := tests
 

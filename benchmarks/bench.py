@@ -26,8 +26,8 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
-from harborctl.embedded.server import Server
 from harborctl.embedded.programs import find_psql
+from harborctl.embedded.server import Server
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

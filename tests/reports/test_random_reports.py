@@ -337,9 +337,9 @@ def _check_parquet(
     try:
         _, data = written(engine, query.sql, Format.PARQUET, lines=lines)
     except HarborctlError as error:
-        column = names.index(str(error.column))
-        digits = [len(re.sub(r"\D", "", text or "")) for row in texts for text in row[column : column + 1]]
-        if not any(UNFIT.search(row[column] or "") for row in texts) and max(digits) <= 38:
+        place = names.index(str(error.column))
+        digits = [len(re.sub(r"\D", "", text or "")) for row in texts for text in row[place : place + 1]]
+        if not any(UNFIT.search(row[place] or "") for row in texts) and max(digits) <= 38:
             raise
         return
     table = pq.read_table(io.BytesIO(data))

@@ -217,7 +217,7 @@ def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
 
 @pytest.mark.parametrize("plaintext_footer", [True, False])
 def test_an_encrypted_parquet_file(tmp_path: Path, plaintext_footer: bool) -> None:
-    class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+    class Keys(encryption.KmsClient):
         def __init__(self, _: object) -> None:
             encryption.KmsClient.__init__(self)
 

@@ -121,7 +121,7 @@ class _Watching:
 
 def _day(given: str | None) -> date:
     if given is None:
-        return date.today()  # the day that it is here
+        return date.today()  # noqa: DTZ011  # the day that it is here
     try:
         return date.fromisoformat(given)
     except ValueError as error:

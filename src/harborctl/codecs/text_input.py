@@ -84,7 +84,7 @@ def numeric_scale(modifier: int) -> int:
 def held(array: pa.Array) -> bytes:
     """The characters of a `string` or `binary` array, one value after the other, of this slice only."""
     offsets, data = array.buffers()[1:3]
-    if data is None or len(array) == 0:
+    if offsets is None or data is None or len(array) == 0:
         return b""
     bounds = memoryview(offsets).cast("i")
     return bytes(memoryview(data)[bounds[array.offset] : bounds[array.offset + len(array)]])

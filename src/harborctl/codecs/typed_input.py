@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -230,7 +231,7 @@ def _number_rule(source: pa.DataType, column: TargetColumn, base: str) -> Rule:
         scale = numeric_scale(column.modifier)
         rule = _as_text(lambda array: _with_scale(array, scale))
         arrow = decimal_type(column)
-        return rule if arrow is None else replace(rule, arrow=arrow, convert=lambda array: _as_decimals(array, arrow))
+        return rule if arrow is None else replace(rule, arrow=arrow, convert=partial(_as_decimals, arrow=arrow))
     if types.is_decimal(source) and source.precision <= 38 and 0 <= source.scale <= source.precision:
         return _binary_or_text(arrow := pa.decimal128(source.precision, source.scale), lambda array: array.cast(arrow))
     return _as_text(_same)

@@ -28,6 +28,7 @@ from harborctl.reports.result import unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from harborctl.reports.result import Column, Result
 
@@ -257,9 +258,11 @@ class _Parts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._files:
-            self._part.__exit__(kind, *rest)
+            self._part.__exit__(kind, error, trace)
             if kind is None:
                 self._join()
 

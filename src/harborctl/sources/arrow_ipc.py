@@ -116,7 +116,7 @@ class ArrowSource:
 
     def _read(self) -> Iterator[pa.RecordBatch]:
         try:
-            if self._is_file:
+            if isinstance(self._reader, pa.ipc.RecordBatchFileReader):
                 for number in range(self._reader.num_record_batches):
                     yield self._reader.get_batch(number)
             else:

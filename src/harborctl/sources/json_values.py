@@ -30,7 +30,7 @@ _STRING = msgspec.json.Decoder(str)
 _TRUNCATED = "Input data was truncated"
 
 
-class JsonValue(pa.ExtensionType):  # type: ignore[misc]  # pyarrow ships no types
+class JsonValue(pa.ExtensionType):
     """The type of a source's column whose values are JSON: what they mean is decided by the column that they go into.
 
     It stands in schemas only. The values travel as `string`: their own JSON, or on demand the text of scalars."""

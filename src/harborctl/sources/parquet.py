@@ -107,7 +107,8 @@ class ParquetSource:
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
         metadata = self._file.metadata
-        group, behind, pieces = 0, 0, iter(())
+        group, behind = 0, 0
+        pieces: Iterator[pa.RecordBatch] = iter(())
         piece: pa.RecordBatch | None = None
         piece_start = 0
         for row in rows:
@@ -345,5 +346,5 @@ def _moments(micro: pa.Array, nano: pa.Array) -> Iterator[tuple[pa.Array, pa.Arr
         yield from _moments(micro.flatten(), nano.flatten())
 
 
-def _entries(maps: pa.MapArray) -> pa.StructArray:
+def _entries(maps: pa.Array) -> pa.StructArray:
     return pa.StructArray.from_arrays([maps.keys, maps.items], ["key", "value"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.plan.source_columns import go_by_position
@@ -36,7 +36,7 @@ class Ending:
         self._rows_read = 0
         self.rejects: Rejects | KeptRejects = rejects
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

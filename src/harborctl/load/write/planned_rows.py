@@ -37,7 +37,8 @@ def planned_rows(
     Raises:
         BadRow: a column without a name has a value, and nobody takes the row; or as `Source.batches`.
     """
-    wanted = list(zip(plan.positions, plan.direct_types, strict=True))
+    wanted: list[tuple[int, pa.DataType | None]] = list(zip(plan.positions, plan.direct_types, strict=True))
+    unnamed: list[tuple[int, pa.DataType | None]]
     if source.format is SourceFormat.JSONL:  # hands out a column as documents and as text at once
         unnamed = [(position, pa.string()) for position in plan.unnamed]
     else:

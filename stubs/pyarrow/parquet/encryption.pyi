@@ -1,0 +1,16 @@
+"""Encrypted Parquet files, as far as the tests make one."""
+
+from typing import Any
+
+class KmsClient:
+    def __init__(self) -> None: ...
+
+class KmsConnectionConfig:
+    def __init__(self, **options: Any) -> None: ...
+
+class EncryptionConfiguration:
+    def __init__(self, **options: Any) -> None: ...
+
+class CryptoFactory:
+    def __init__(self, kms_client_factory: Any) -> None: ...
+    def file_encryption_properties(self, connection: Any, configuration: Any) -> Any: ...
