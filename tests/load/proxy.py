@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,12 @@ COMMIT = b"COMMIT\0"
 
 
 class Proxy:
-    """Passes everything on between clients and a server's socket until `cut` says otherwise, which it does once."""
+    """Passes everything on between clients and a server's socket until `cut` says otherwise, which it does once. The
+    server's side of a cut connection stays for `linger` seconds."""
 
-    def __init__(self, server: Path | tuple[str, int], cut: Cut) -> None:
+    def __init__(self, server: Path | tuple[str, int], cut: Cut, linger: float = 0) -> None:
         self._server = server
+        self._linger = linger
         self._cut: Cut | None = cut
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -68,6 +71,8 @@ class Proxy:
                     break
         _shut(client)
         client.close()
+        if silenced.is_set():
+            time.sleep(self._linger)
         _shut(server, socket.SHUT_WR)
 
     def _downstream(self, client: socket.socket, server: socket.socket, silenced: threading.Event) -> None:
@@ -86,14 +91,14 @@ def _shut(end: socket.socket, how: int = socket.SHUT_RDWR) -> None:
 
 
 @contextmanager
-def proxied(url: str, cut: Cut) -> Iterator[tuple[str, Proxy]]:
+def proxied(url: str, cut: Cut, linger: float = 0) -> Iterator[tuple[str, Proxy]]:
     """An URL by which the server of `url` is reached through a proxy that cuts where `cut` says."""
     import sqlalchemy
 
     parsed = sqlalchemy.make_url(url)
     folder = str(parsed.query.get("host", ""))
     server = Path(folder) / f".s.PGSQL.{parsed.query.get('port', parsed.port or 5432)}" if folder else None
-    proxy = Proxy(server or (parsed.host or "localhost", parsed.port or 5432), cut)
+    proxy = Proxy(server or (parsed.host or "localhost", parsed.port or 5432), cut, linger)
     try:
         yield f"postgresql://{parsed.username}@127.0.0.1:{proxy.port}/{parsed.database}?sslmode=disable", proxy
     finally:

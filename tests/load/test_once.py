@@ -21,7 +21,7 @@ from harborctl.db.engine import Database, open_database
 from harborctl.db.migrations import downgrade, upgrade
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.session import retry
-from harborctl.load.session.backend import PATIENCE, Backend, end_backend
+from harborctl.load.session.backend import PATIENCE, end_signed, new_key
 from harborctl.model import (
     ConnectionOptions,
     LoadOptions,
@@ -298,17 +298,17 @@ def test_a_commit_without_an_answer_and_without_a_ledger(table: Connection, data
 
 
 def test_a_session_that_lives_on_is_ended_soon(table: Connection, database_url: str, engine: sqlalchemy.Engine) -> None:
-    with psycopg.connect(database_url) as other:
-        pid = other.info.backend_pid
-        query = "SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = %s"
-        row = other.execute(query, (pid,)).fetchone()
-        assert row
+    key, others_key = new_key(), new_key()
+    with psycopg.connect(database_url) as lost, psycopg.connect(database_url) as another:
+        lost.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+        another.execute("SELECT pg_advisory_xact_lock(%s), pg_advisory_xact_lock(0)", (others_key,))
         start = time.monotonic()
         with engine.begin() as connection:
-            assert end_backend(connection, Backend(pid, row[0]))
+            assert end_signed(connection, key)
         assert time.monotonic() - start < PATIENCE / 2
         with pytest.raises(psycopg.OperationalError):
-            other.execute("SELECT 1")
+            lost.execute("SELECT 1")
+        another.execute("SELECT 1")
 
 
 # -- with rejects

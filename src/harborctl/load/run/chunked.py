@@ -43,7 +43,7 @@ from harborctl.load.rejects.settle import Ending
 from harborctl.load.run.chunk_rules import check_parts, refuse_read_once, refuse_references
 from harborctl.load.run.loader import Attempt
 from harborctl.load.run.workers import Job, make_lanes
-from harborctl.load.session.backend import backend_of
+from harborctl.load.session.backend import HOLDERS, end_signed, new_key
 from harborctl.load.session.locks import stay_idle, take_named, take_turn
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources.files import check_unchanged, content_of, find_files
@@ -70,21 +70,10 @@ POLL = 0.1
 # Seconds after which it is looked whether lanes wait for each other.
 WATCH = 1.0
 
-# All of a load's writers, and nobody else, share its lock, which `pg_locks` shows in two halves.
-_WRITERS = """
-    WITH writers AS (
-        SELECT pid FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ShareLock' AND granted
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND classid::bigint << 32 | objid::bigint = :key
-    )
-"""
-_END_WRITERS = text(_WRITERS + "SELECT pg_terminate_backend(pid) FROM writers")  # noqa: S608  # of constants
-
 # Lanes that wait for the end of another's transaction.
 _WAITING_WRITERS = text(
-    _WRITERS  # noqa: S608  # likewise
-    + """
+    f"WITH writers AS ({HOLDERS})"  # noqa: S608  # of constants
+    """
     SELECT EXISTS (
         SELECT FROM pg_locks AS waiting JOIN writers USING (pid)
         WHERE waiting.locktype = 'transactionid' AND NOT waiting.granted
@@ -119,7 +108,7 @@ class ChunkedLoad(Attempt):
     _contents: list[tuple[str, int]] = field(default_factory=list)
     # Files of a load that goes on which another load has put in meanwhile.
     _skip: set[int] = field(default_factory=set)
-    _writers_key: int = 0
+    _lanes_key: int = 0
     # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
     _books: Connection = field(init=False)
     _holder: Connection = field(init=False)
@@ -144,7 +133,7 @@ class ChunkedLoad(Attempt):
         self.notes = (*self.notes, f"loaded by one connection: {why}")
 
     def _run(self) -> LoadResult:
-        self.target, self.backend, self._ended, self._written = None, None, False, 0
+        self.target, self.keys, self._ended, self._written = None, [], False, 0
         self.done, self.plans, self.ending, self._failures = [], [], None, []
         self._own_digests = {}
         self.found = find_files(self.options.sources, self.options.format)
@@ -186,8 +175,8 @@ class ChunkedLoad(Attempt):
         if refers and self.options.run.jobs > 1:
             self._go_on_by_one_connection(f"rows of {target.label} refer to others, which only it would see")
         mark = fingerprint(self.options, target, ())
-        self._writers_key = key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
-        self.backend = backend_of(holder)
+        key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
+        self.sign(holder)
         stay_idle(holder)
         policy = self.options.run.lock
         take_named(holder, NAMESPACE, key >> 32, policy, f"the same load into {target.label} runs")
@@ -218,7 +207,10 @@ class ChunkedLoad(Attempt):
             logger.warning("going on with load %s: %s are in", self.load_id, self._what_is_in())
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
         options = replace(self.options, table=name, run=replace(self.options.run, jobs=1, commit_every=None))
-        return Job(options, self.load_id, self.files, digests, key, hashes=self.options.run.commit_every is not None)
+        self._lanes_key = new_key()
+        self.keys.append(self._lanes_key)
+        hashes = self.options.run.commit_every is not None
+        return Job(options, self.load_id, self.files, digests, key, self._lanes_key, hashes=hashes)
 
     def _lay_out(self, books: Connection, standing: Standing, begun: Begun) -> None:
         """Leave out what is in by other loads. The files of a load that goes on keep their numbers, by which the ledger
@@ -297,7 +289,7 @@ class ChunkedLoad(Attempt):
         if kind is None:
             return
         with suppress(DBAPIError, HarborctlError), self.database.engine.begin() as connection:
-            connection.execute(_END_WRITERS, {"key": self._writers_key})
+            end_signed(connection, self._lanes_key)
 
     def _load_and_commit(self, lanes: list[Lane], pieces: Iterator[Piece], number: int) -> None:
         """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins.
@@ -410,7 +402,7 @@ class ChunkedLoad(Attempt):
             futures = [pool.submit(drive, lane) for lane in lanes]
             try:
                 while wait(futures, WATCH).not_done:
-                    if self._holder.execute(_WAITING_WRITERS, {"key": self._writers_key}).scalar_one():
+                    if self._holder.execute(_WAITING_WRITERS, {"key": self._lanes_key}).scalar_one():
                         raise LanesMeet(SAME_KEY)
                 self._raise_first()
             except BaseException:  # Ctrl-C, too
@@ -499,7 +491,8 @@ class ChunkedLoad(Attempt):
             record.finish(
                 books, self.options, result, self.target, self.started_at, standing=self.standing, meanings=meanings
             )
-            self.backend, self.committing = backend_of(books), result
+            self.sign(books)
+            self.committing = result
         self.committing = None
         return result
 

@@ -55,7 +55,7 @@ from harborctl.load.rejects.isolate import write_carefully
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.rejects.spool import Rejects
 from harborctl.load.run.chunk_rules import in_parts
-from harborctl.load.session.backend import Backend, backend_of, end_backend
+from harborctl.load.session.backend import end_signed, new_key, sign
 from harborctl.load.session.locks import lock_target
 from harborctl.load.session.retry import may_pass, pause
 from harborctl.load.write.bad_row import Written
@@ -165,6 +165,8 @@ class Attempt:
     """What is known of a running load.
 
     Attributes:
+        keys: what transactions of this attempt have signed with, the last one last.
+        lost: the last attempt has lost a connection.
         has_turn: another transaction of this load has the target's lock.
         left_out: sources that are in already, by their place among all; `sources` are the others.
         thorough: another run has been found to load the same: look well what of it is in.
@@ -185,8 +187,9 @@ class Attempt:
     rejects: Rejects | None = None
     plans: list[Plan] = field(default_factory=list)
     retried: list[ErrorInfo] = field(default_factory=list)
-    backend: Backend | None = None
+    keys: list[int] = field(default_factory=list)
     connected: bool = False
+    lost: bool = False
     # What COMMIT was sent for; whether it went through only its answer says, or the ledger.
     committing: LoadResult | None = None
     has_turn: bool = False
@@ -198,7 +201,7 @@ class Attempt:
 
     def run(self) -> LoadResult:
         """Carry it out and commit, or in a dry run roll back."""
-        self.target, self.backend, self.writer = None, None, WriterName.AUTO
+        self.target, self.keys, self.writer = None, [], WriterName.AUTO
         self.ending, self.rejects, self.plans, self.left_out = None, None, [], {}
         with ExitStack() as stack:
             self.found = find_files(self.options.sources, self.options.format)
@@ -244,7 +247,7 @@ class Attempt:
                 require_ledger(connection)
             elif not ledger_installed(connection):
                 return
-            self.backend = backend_of(connection)
+            self.sign(connection)
             self.needs_standing = True
             if asks(self.options):
                 self.target = target = find_target(connection, self.table_name())
@@ -255,6 +258,11 @@ class Attempt:
                 self.target = find_relation(connection, self.table_name())
             if self.keeps_record:
                 record.begin(connection, self.options, self.load_id, self.target, self.started_at)
+
+    def sign(self, connection: Connection) -> None:
+        """Let the transaction of `connection` be known as one of this attempt."""
+        self.keys.append(new_key())
+        sign(connection, self.keys[-1])
 
     def leave_out(self, connection: Connection, standing: Standing) -> None:
         """Take what is in already from the sources.
@@ -300,7 +308,7 @@ class Attempt:
         return bool(known)
 
     def _load(self, connection: Connection) -> LoadResult:
-        self.backend = backend_of(connection)
+        self.sign(connection)
         work, account = self.write(connection)
         if self.ending:
             account = replace(account, rows_read=account.rows_read + self.ending.rejected)
@@ -512,10 +520,7 @@ class Attempt:
         result, self.committing = self.committing, None
         if result is None or not isinstance(error, (ConnectionFailed, Interrupted)):
             return None
-        if self.keeps_record and self.backend is not None:
-            status = ended_as(self.database.engine, self.load_id, self.backend)
-        else:
-            status = None
+        status = ended_as(self.database.engine, self.load_id, self.keys[-1]) if self.keeps_record else None
         if status is None:
             raise ConnectionFailed(
                 "the connection was lost during COMMIT: whether the load is in is not known",
@@ -553,6 +558,7 @@ class Attempt:
             error.hint = " ".join(filter(None, [error.hint, why]))
             return False
         self.retried.append(ErrorInfo.of(error))
+        self.lost = isinstance(error, ConnectionFailed)
         return True
 
     def wait(self) -> None:
@@ -563,10 +569,11 @@ class Attempt:
         attempts = f"attempt {len(self.retried)} of {self.options.run.retries + 1}"
         logger.warning("%s failed: %s; again in %.1f s", attempts, self.retried[-1].message, seconds)
         time.sleep(seconds)
-        self.database.engine.dispose()  # what is sound would be given to the next attempt, and is to end
-        if self.backend is not None:
+        if self.lost:
+            self.database.engine.dispose()  # of other sessions of the same server
             with translated(), self.database.engine.begin() as connection:
-                end_backend(connection, self.backend)
+                for key in self.keys:
+                    end_signed(connection, key)
 
     def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
         # A COMMIT would check what is deferred.

@@ -15,8 +15,7 @@ from logging.handlers import QueueHandler
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, cast
 
-from sqlalchemy import BigInteger, func, select, text
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import text
 
 from harborctl.db.engine import open_database
 from harborctl.db.failures import translated
@@ -25,7 +24,7 @@ from harborctl.load.ledger.chunks import Chunk, record_chunk
 from harborctl.load.rejects.ledger_spool import Kept, keep, kept
 from harborctl.load.rejects.spool import Rejects
 from harborctl.load.run.loader import Attempt
-from harborctl.load.session.backend import Backend, backend_of
+from harborctl.load.session.backend import sign
 from harborctl.load.session.locks import stay_idle
 from harborctl.sources.files import check_unchanged
 from harborctl.sources.splits import Divisible, Piece
@@ -50,7 +49,8 @@ class Job:
     Attributes:
         options: with the table as the database spells it.
         digests: of files that have none by piece, that of the whole.
-        writers_key: the advisory lock that every transaction of this load shares.
+        writers_key: the advisory lock that every transaction of this load shares, and those of its next runs.
+        key: that of this attempt only.
         hashes: whether pieces that can have a digest of their own are to have one.
     """
 
@@ -59,6 +59,7 @@ class Job:
     files: tuple[Divisible, ...]
     digests: tuple[str, ...]
     writers_key: int
+    key: int
     hashes: bool
 
 
@@ -90,7 +91,6 @@ class LocalLane:
         self._connection: Connection | None = None
         self._transaction: RootTransaction | None = None
         self._written: list[Piece] = []
-        self.backend: Backend | None = None
 
     def load(self, piece: Piece) -> Chunk:
         """See `Lane`."""
@@ -134,11 +134,10 @@ class LocalLane:
             self._connection = self._database.engine.connect()
         if self._transaction is None:
             self._transaction = self._connection.begin()
-            self.backend = backend_of(self._connection)
+            sign(self._connection, self._job.key, shared=True)
             stay_idle(self._connection)  # until the other lanes are as far
             # Who goes on with this load after we are gone waits until this is over, one way or the other.
-            key = sql_cast(self._job.writers_key, BigInteger)
-            self._connection.execute(select(func.pg_advisory_xact_lock_shared(key)))
+            sign(self._connection, self._job.writers_key, shared=True)
         return self._connection
 
     def check(self) -> None:

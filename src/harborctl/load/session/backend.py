@@ -1,60 +1,64 @@
-"""The server process of a load: what must be over before one can say how the load ended."""
+"""Whose transaction is whose: what must be over before one can say how an attempt ended.
+
+A process id does not tell: behind a pooler the same server process serves others by now. An advisory lock does, for it
+ends with the transaction that took it.
+"""
 
 from __future__ import annotations
 
+import random
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Numeric, cast, column, extract, func, select
+from sqlalchemy import BigInteger, cast, func, select, text
 
 if TYPE_CHECKING:
-    from decimal import Decimal
+    from sqlalchemy import Connection
 
-    from sqlalchemy import Connection, Select
-
+# Seconds. A server that is told of the client's end rolls back by itself, and so does a pooler.
+GRACE = 0.5
 # Seconds. A backend that has its transaction to roll back ends at once; the wait is for a machine that stands still.
 PATIENCE = 30.0
 POLL = 0.02
 
+_BITS = 62
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A server process. Process ids come again; with the time of its start it is one process for ever.
-
-    Attributes:
-        start: in seconds from 1970; as a number, because a session's DateStyle decides how times are written.
-    """
-
-    pid: int
-    start: Decimal | None
-
-
-def backend_of(connection: Connection) -> Backend:
-    """The one that serves this transaction."""
-    row = connection.execute(_activity(func.pg_backend_pid())).one()
-    return Backend(row.pid, row.start)
+# One number as key has objsubid 1, and is shown in two halves. Other databases have locks of their own.
+HOLDERS = """
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint << 32 | objid::bigint = :key
+"""
+_HOLDERS = text(HOLDERS)
+# Asked and done at once: a session whose transaction has just ended is another's the next moment.
+_TERMINATE = text(f"SELECT pg_terminate_backend(pid) FROM ({HOLDERS}) AS holders")  # noqa: S608  # a constant
 
 
-def end_backend(connection: Connection, backend: Backend) -> bool:
-    """See to it that `backend` is gone, so that what it was about to commit is in, or never will be.
+def new_key() -> int:
+    """A key that nobody else has."""
+    return random.SystemRandom().getrandbits(_BITS)
+
+
+def sign(connection: Connection, key: int, *, shared: bool = False) -> None:
+    """Let this transaction be known by `key` until it ends."""
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    connection.execute(select(lock(cast(key, BigInteger))))
+
+
+def end_signed(connection: Connection, key: int) -> bool:
+    """See to it that no transaction of `key` runs any more, so that what it was about to commit is in, or never will
+    be. For transactions whose connection is lost.
 
     A connection that broke on our side may live on over there: still committing, or waiting for data that will not
-    come, with its locks. Returns whether it is gone.
+    come, with its locks. Returns whether it is over.
     """
-    activity = _activity(backend.pid).subquery()
-    there = select(activity.c.pid).where(activity.c.start == backend.start)
-    deadline = time.monotonic() + PATIENCE
-    while connection.execute(there).first() is not None:
-        if time.monotonic() > deadline:
+    begin = time.monotonic()
+    while connection.execute(_HOLDERS, {"key": key}).first() is not None:
+        waited = time.monotonic() - begin
+        if waited > PATIENCE:
             return False
-        connection.execute(select(func.pg_terminate_backend(backend.pid)))
+        if waited > GRACE:
+            connection.execute(_TERMINATE, {"key": key})
         time.sleep(POLL)
-        # Within a transaction the server tells of sessions what it told first.
-        connection.execute(select(func.pg_stat_clear_snapshot()))
     return True
-
-
-def _activity(pid: object) -> Select[Any]:
-    activity = func.pg_stat_get_activity(pid).table_valued(column("pid"), column("backend_start"))
-    return select(activity.c.pid, cast(extract("epoch", activity.c.backend_start), Numeric).label("start"))
