@@ -13,8 +13,8 @@ from statistics import median, pvariance
 
 import pytest
 
-from harborctl.counts import interval
-from harborctl.db.page_sample import DRAWS, END_PAGES, Draws, PageSample, _chosen
+from harborctl.counts.interval import interval
+from harborctl.counts.sample import DRAWS, END_PAGES, Draws, PageSample, _chosen
 from tests.load.sizes import EXAMPLES
 
 PAGES = 10_000

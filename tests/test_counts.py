@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event
 
-from harborctl.counts import Basis, Counting, CountOptions, Method, TableCount, count_tables, interval
-from harborctl.db.page_sample import END_PAGES, FEWEST_PAGES, Draws, PageSample
+from harborctl.counts.count import count_tables
+from harborctl.counts.interval import interval
+from harborctl.counts.result import Basis, Counting, CountOptions, Method, TableCount
+from harborctl.counts.sample import END_PAGES, FEWEST_PAGES, Draws, PageSample
 from harborctl.errors import AccessDenied, StatementFailed, TargetError, UsageError
 from tests.conftest import Harborctl, Run
 

@@ -14,7 +14,7 @@ from harborctl.plain_text import as_json, visible
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from harborctl.counts import Counting, TableCount
+    from harborctl.counts.result import Counting, TableCount
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -60,7 +60,8 @@ def count(
     An estimate by default, in time that does not grow with the table. It says what it stands on and how old the
     statistics are.
     """
-    from harborctl.counts import CountOptions, count_tables
+    from harborctl.counts.count import count_tables
+    from harborctl.counts.result import CountOptions
     from harborctl.db.engine import open_database
     from harborctl.reports.output import write_text
 

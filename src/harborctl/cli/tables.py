@@ -13,7 +13,7 @@ from harborctl.plain_text import as_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harborctl.counts import TableCount
+    from harborctl.counts.result import TableCount
     from harborctl.db.describe import TableDescription, TableSummary
 
 EXAMPLES = """
@@ -49,7 +49,7 @@ def tables(
 
     Columns, keys, foreign keys both ways, indexes and sizes. Reads the catalogs, never the rows.
     """
-    from harborctl.counts import count_tables
+    from harborctl.counts.count import count_tables
     from harborctl.db.describe import described, summarized
     from harborctl.db.engine import open_database
     from harborctl.db.relations import is_pattern, matching, quoted

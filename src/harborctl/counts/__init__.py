@@ -1,0 +1,1 @@
+"""How many rows are in a table: estimated, sampled, or counted."""
