@@ -1,10 +1,18 @@
-"""The command line without a process of its own: start-up is most of what a small command takes."""
+"""The command line without a process of its own: start-up is most of what a small command takes.
+
+What depends on a process (signals, closed streams, terminals, imports) is tested with `harborctl` of conftest.py.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -23,10 +31,11 @@ def invoke(
     monkeypatch.setenv("HARBORCTL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
-    def invoked(*arguments: str | Path, env: dict[str, str | None] | None = None) -> Run:
+    def invoked(*arguments: str | Path, env: dict[str, str | None] | None = None, stdin: str | None = None) -> Run:
         capfd.readouterr()
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        with monkeypatch.context() as settings:
+        with monkeypatch.context() as settings, _piped(stdin or "") as pipe:
+            settings.setattr(sys, "stdin", pipe)
             for name, value in (env or {}).items():
                 settings.delenv(name, raising=False) if value is None else settings.setenv(name, value)
             try:
@@ -38,3 +47,17 @@ def invoke(
         return Run(int(code), out, err)
 
     return invoked
+
+
+@contextmanager
+def _piped(text: str) -> Iterator[TextIO]:
+    """A pipe through which this text comes, as from another program."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with suppress(BrokenPipeError), os.fdopen(writing, "w", encoding="utf-8") as pipe:
+            pipe.write(text)
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reading, encoding="utf-8") as pipe:
+        pool.submit(write)
+        yield pipe

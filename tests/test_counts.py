@@ -17,7 +17,10 @@ from harborctl.counts.interval import interval
 from harborctl.counts.result import Basis, Counting, CountOptions, Method, TableCount
 from harborctl.counts.sample import END_PAGES, FEWEST_PAGES, Draws, PageSample
 from harborctl.errors import AccessDenied, StatementFailed, TargetError, UsageError
-from tests.conftest import Harborctl, Run
+from tests.conftest import Run
+from tests.inprocess import Invoke, invoke
+
+__all__ = ["invoke"]
 
 
 def run(engine: Engine, *statements: str) -> None:
@@ -558,7 +561,7 @@ def test_a_view_over_an_empty_table(engine: Engine, view: str, rows: int) -> Non
 # What cannot be counted, and what is counted in part.
 
 
-def test_a_table_that_cannot_be_counted_does_not_fail_a_pattern(engine: Engine, harborctl: Harborctl) -> None:
+def test_a_table_that_cannot_be_counted_does_not_fail_a_pattern(engine: Engine, invoke: Invoke) -> None:
     run(
         engine,
         "CREATE FOREIGN DATA WRAPPER wrapper",
@@ -576,7 +579,7 @@ def test_a_table_that_cannot_be_counted_does_not_fail_a_pattern(engine: Engine, 
         count_tables(engine, ["s.*", "s.m"], CountOptions(exact=True))
     with pytest.raises(StatementFailed):
         count_tables(engine, ["s.f*"])
-    done = harborctl("count", "s.*", "--exact", "--json")
+    done = invoke("count", "s.*", "--exact", "--json")
     assert (done.code, [counted["rows"] for counted in json.loads(done.stdout)]) == (0, [3])
     assert done.stderr.startswith("warning: left out s.f: ")
     assert "warning: left out s.m: materialized view" in done.stderr
@@ -621,9 +624,9 @@ def test_a_condition_is_one_expression(engine: Engine, where: str) -> None:
 # The command.
 
 
-def test_json_is_what_the_contract_says(harborctl: Harborctl, engine: Engine) -> None:
+def test_json_is_what_the_contract_says(invoke: Invoke, engine: Engine) -> None:
     run(engine, MADE, FILLED.format(1, 100), "ANALYZE t", FILLED.format(101, 101))
-    done = harborctl("count", "t", "harbor.products", "--json")
+    done = invoke("count", "t", "harbor.products", "--json")
     assert (done.code, done.stderr) == (0, "")
     first, second = json.loads(done.stdout)
     assert list(first) == ["table", "rows", "method", "low", "high", "analyzed_at", "changed_since", "basis"]
@@ -647,14 +650,14 @@ def test_json_is_what_the_contract_says(harborctl: Harborctl, engine: Engine) ->
         "changed_since": 0,
         "basis": "file size",
     }
-    done = harborctl("count", "t", "--exact", "--json")
+    done = invoke("count", "t", "--exact", "--json")
     [exact] = json.loads(done.stdout)
     assert (done.code, exact["rows"], exact["low"], exact["high"], exact["method"]) == (0, 101, 101, 101, "exact")
 
 
-def test_the_table(harborctl: Harborctl, engine: Engine) -> None:
+def test_the_table(invoke: Invoke, engine: Engine) -> None:
     run(engine, MADE, FILLED.format(1, 1500), "ANALYZE t", FILLED.format(1, 1), "CREATE VIEW v AS SELECT 1 AS a")
-    assert harborctl("count", "t", "v", "harbor.products") == Run(
+    assert invoke("count", "t", "v", "harbor.products") == Run(
         0,
         "table              rows   method                    statistics\n"
         "────────────────────────────────────────────────────────────────────────────────────────────────────────\n"
@@ -663,7 +666,7 @@ def test_the_table(harborctl: Harborctl, engine: Engine) -> None:
         "harbor.products       0   estimate from file size   never analyzed; 0 rows changed\n",
         "",
     )
-    done = harborctl("count", "v", "--exact")
+    done = invoke("count", "v", "--exact")
     assert done == Run(
         0,
         "table      rows   method   statistics\n"
@@ -673,23 +676,23 @@ def test_the_table(harborctl: Harborctl, engine: Engine) -> None:
     )
 
 
-def test_a_missing_table(harborctl: Harborctl) -> None:
+def test_a_missing_table(invoke: Invoke) -> None:
     hint = "error: there is no table harbor.product\nhint: Did you mean harbor.products?\n"
-    assert harborctl("count", "harbor.product") == Run(2, "", hint)
-    done = harborctl("count", "harbor.product", "--json")
+    assert invoke("count", "harbor.product") == Run(2, "", hint)
+    done = invoke("count", "harbor.product", "--json")
     assert (done.code, json.loads(done.stdout)["error"]["code"], done.stderr) == (2, "42P01", hint)
 
 
-def test_no_table_at_all(harborctl: Harborctl) -> None:
-    done = harborctl("count")
+def test_no_table_at_all(invoke: Invoke) -> None:
+    done = invoke("count")
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: Missing argument")
 
 
-def test_patterns_and_samples_on_the_command_line(harborctl: Harborctl, engine: Engine, stranger: Engine) -> None:
+def test_patterns_and_samples_on_the_command_line(invoke: Invoke, engine: Engine, stranger: Engine) -> None:
     run(engine, MADE, FILLED.format(1, 1500), f"GRANT USAGE ON SCHEMA harbor TO stranger_of_{engine.url.database}")
     run(engine, f"GRANT SELECT ON harbor.products TO stranger_of_{engine.url.database}")
-    assert harborctl("count", "t", "--sample", "1", "--where", "id <= 1000") == Run(
+    assert invoke("count", "t", "--sample", "1", "--where", "id <= 1000") == Run(
         0,
         "table       rows   method                                       statistics\n"
         "──────────────────────────────────────────────────────────────────────────────────────────────────\n"
@@ -697,10 +700,10 @@ def test_patterns_and_samples_on_the_command_line(harborctl: Harborctl, engine: 
         "",
     )
     url = stranger.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    done = harborctl("count", "harbor.*", "--url", url, "--json")
+    done = invoke("count", "harbor.*", "--url", url, "--json")
     assert (done.code, [counted["table"] for counted in json.loads(done.stdout)]) == (0, ["harbor.products"])
     assert done.stderr == (
         "warning: left out, for want of the right to read: harbor.stock_reservations, harbor.variants\n"
     )
-    done = harborctl("count", "t", "--sample", "1", "--exact")
+    done = invoke("count", "t", "--sample", "1", "--exact")
     assert done == Run(2, "", "error: --exact and --sample contradict each other\nhint: Give one of them.\n")

@@ -357,7 +357,7 @@ def test_schemas_made_by_an_administrator_are_enough(empty: Engine, empty_url: s
     owner.dispose()
 
 
-def test_a_database_of_a_newer_harborctl(engine: Engine, database_url: str, harborctl: Harborctl) -> None:
+def test_a_database_of_a_newer_harborctl(engine: Engine, database_url: str, invoke: Invoke) -> None:
     execute(engine, "UPDATE harborctl.alembic_version SET version_num = 'ledger_9999' WHERE version_num ~ 'ledger'")
     for act in (migrations.current, migrations.pending, migrations.upgrade):
         with pytest.raises(UsageError, match="ledger_9999") as refused:
@@ -365,7 +365,7 @@ def test_a_database_of_a_newer_harborctl(engine: Engine, database_url: str, harb
         assert refused.value.code == "unknown_migration"
     with pytest.raises(UsageError, match="ledger_9999"):
         migrations.downgrade(engine, "base")
-    run = harborctl("migrate", "up")
+    run = invoke("migrate", "up")
     assert (run.code, run.stdout) == (2, "")
     assert run.stderr == (
         "error: the database is at migration ledger_9999, which this harborctl does not know\n"
@@ -467,20 +467,20 @@ def test_a_new_migration_in_a_checkout(empty: Engine, empty_url: str, tmp_path: 
 # ---- the command line ----
 
 
-def test_up_then_nothing_to_do(empty_url: str, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "up", "ledger", "--url", empty_url)
+def test_up_then_nothing_to_do(empty_url: str, invoke: Invoke) -> None:
+    run = invoke("migrate", "up", "ledger", "--url", empty_url)
     assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\napplied ledger_0003\n")
     assert run.stderr.endswith(": ledger up to date\n")
     assert run.stderr.count("\n") == 1
-    run = harborctl("migrate", "up", "--url", empty_url, "--quiet")
+    run = invoke("migrate", "up", "--url", empty_url, "--quiet")
     assert (run.code, run.stdout, run.stderr) == (0, "applied harbor_0001\n", "")
-    run = harborctl("migrate", "up", "--url", empty_url)
+    run = invoke("migrate", "up", "--url", empty_url)
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": ledger and harbor up to date\n")
 
 
-def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "up", "--json", "--url", empty_url)
+def test_up_json(empty_url: str, invoke: Invoke) -> None:
+    run = invoke("migrate", "up", "--json", "--url", empty_url)
     assert (run.code, run.stderr) == (0, "")
     document = json.loads(run.stdout)
     assert document.pop("database").startswith("postgresql://")
@@ -493,12 +493,12 @@ def test_up_json(empty_url: str, harborctl: Harborctl) -> None:
     }
 
 
-def test_current(empty: Engine, empty_url: str, harborctl: Harborctl) -> None:
+def test_current(empty: Engine, empty_url: str, invoke: Invoke) -> None:
     migrations.upgrade(empty, "ledger")
-    run = harborctl("migrate", "current", "--url", empty_url)
+    run = invoke("migrate", "current", "--url", empty_url)
     assert (run.code, run.stdout) == (0, "ledger  ledger_0003  up to date\nharbor  none  pending: harbor_0001\n")
     assert run.stderr.startswith("postgresql://")
-    run = harborctl("migrate", "current", "--url", empty_url, "--json")
+    run = invoke("migrate", "current", "--url", empty_url, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["branches"] == [
         {"branch": "ledger", "revision": "ledger_0003", "pending": []},
@@ -506,9 +506,9 @@ def test_current(empty: Engine, empty_url: str, harborctl: Harborctl) -> None:
     ]
 
 
-def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
+def test_history_and_sql_need_no_database(invoke: Invoke) -> None:
     nowhere = ("--url", "postgresql://nobody@127.0.0.1:1/nothing")
-    run = harborctl("migrate", "history", *nowhere)
+    run = invoke("migrate", "history", *nowhere)
     assert (run.code, run.stderr) == (0, "")
     assert run.stdout == (
         "ledger_0001  Loads, their files and their chunks\n"
@@ -516,7 +516,7 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
         "ledger_0003  What tells of each file whether its rows are still in the table\n"
         "harbor_0001  Products, their variants, and reservations of stock\n"
     )
-    run = harborctl("migrate", "history", *nowhere, "--json")
+    run = invoke("migrate", "history", *nowhere, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)[0] == {
         "id": "ledger_0001",
@@ -524,9 +524,9 @@ def test_history_and_sql_need_no_database(harborctl: Harborctl) -> None:
         "follows": None,
         "description": "Loads, their files and their chunks",
     }
-    run = harborctl("migrate", "sql", "harbor", *nowhere)
+    run = invoke("migrate", "sql", "harbor", *nowhere)
     assert (run.code, run.stdout, run.stderr) == (0, migrations.offline_sql("harbor"), "")
-    run = harborctl("migrate", "sql", *nowhere, "--json")
+    run = invoke("migrate", "sql", *nowhere, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout) == {"sql": migrations.offline_sql()}
 
@@ -555,8 +555,8 @@ def test_one_head_is_not_merged(invoke: Invoke) -> None:
     assert (run.code, run.stdout, run.stderr) == (0, "", "ledger has one head: there is nothing to merge\n")
 
 
-def test_down_does_not_drop_unasked(engine: Engine, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "down", "ledger")
+def test_down_does_not_drop_unasked(engine: Engine, invoke: Invoke) -> None:
+    run = invoke("migrate", "down", "ledger")
     assert (run.code, run.stdout) == (2, "")
     assert run.stderr.startswith("error: undoing ledger_0003 in postgresql://")
     assert run.stderr.endswith(
@@ -565,23 +565,23 @@ def test_down_does_not_drop_unasked(engine: Engine, harborctl: Harborctl) -> Non
     assert migrations.pending(engine) == []
 
 
-def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "down", "harbor", "--yes")
+def test_down_yes(engine: Engine, invoke: Invoke) -> None:
+    run = invoke("migrate", "down", "harbor", "--yes")
     assert (run.code, run.stdout, run.stderr) == (0, "undone harbor_0001\n", "")
-    run = harborctl("migrate", "down", "harbor")
+    run = invoke("migrate", "down", "harbor")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
-    run = harborctl("migrate", "down", "--to", "base", "--yes", "--json")
+    run = invoke("migrate", "down", "--to", "base", "--yes", "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["undone"] == NEWEST_FIRST["ledger"]
     assert _tables(engine) == set()
 
 
-def test_down_to(engine: Engine, harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "down", "--to", "ledger_0003")
+def test_down_to(engine: Engine, invoke: Invoke) -> None:
+    run = invoke("migrate", "down", "--to", "ledger_0003")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
-    run = harborctl("migrate", "down", "harbor", "--to", "ledger_0001", "--yes")
+    run = invoke("migrate", "down", "harbor", "--to", "ledger_0001", "--yes")
     assert (run.code, run.stdout) == (2, "")
     assert run.stderr == (
         "error: harbor has no migration ledger_0001\nhint: `harborctl migrate history` lists them; `base` undoes all.\n"
@@ -614,14 +614,14 @@ def test_down_asks_on_a_terminal(engine: Engine, database_url: str, answer: str,
     assert migrations.pending(engine) == left
 
 
-def test_a_branch_that_is_none(harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "up", "habor")
+def test_a_branch_that_is_none(invoke: Invoke) -> None:
+    run = invoke("migrate", "up", "habor")
     assert (run.code, run.stdout) == (2, "")
     assert "'habor'" in run.stderr
     assert "ledger" in run.stderr
 
 
-def test_no_server(harborctl: Harborctl) -> None:
-    run = harborctl("migrate", "current", "--url", "postgresql://nobody@127.0.0.1:1/nothing")
+def test_no_server(invoke: Invoke) -> None:
+    run = invoke("migrate", "current", "--url", "postgresql://nobody@127.0.0.1:1/nothing")
     assert (run.code, run.stdout) == (3, "")
     assert run.stderr.startswith("error: ")

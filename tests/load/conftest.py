@@ -11,7 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Harborctl, Run
+from tests.conftest import Run
+from tests.inprocess import Invoke, invoke
+
+__all__ = ["invoke"]
 
 Load = Callable[..., dict[str, Any]]
 
@@ -30,11 +33,11 @@ def database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def load(harborctl: Harborctl) -> Load:
+def load(invoke: Invoke) -> Load:
     """`harborctl load … --json`, which must succeed; returns the summary."""
 
-    def run(*arguments: str | Path, stdin: str | None = None, cwd: Path | None = None) -> dict[str, Any]:
-        result = harborctl("load", *arguments, "--json", stdin=stdin, cwd=cwd)
+    def run(*arguments: str | Path, stdin: str | None = None) -> dict[str, Any]:
+        result = invoke("load", *arguments, "--json", stdin=stdin)
         assert (result.code, result.stderr) == (0, ""), result
         summary: dict[str, Any] = json.loads(result.stdout)
         return summary

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Harborctl
+from tests.inprocess import Invoke
 from tests.load.conftest import failure
 
 GOOD = "id,name,price\n1,a,1\n2,b,2\n"
@@ -43,11 +44,11 @@ def nothing_committed(database: psycopg.Connection[Any], status: str = "failed")
     ],
 )
 def test_a_bad_row_is_named(
-    harborctl: Harborctl, database: psycopg.Connection[Any], tmp_path: Path, writer: str,
+    invoke: Invoke, database: psycopg.Connection[Any], tmp_path: Path, writer: str,
     text: str, line: int, column: str | None, value: str | None, code: str,
 ) -> None:  # fmt: skip
     (tmp_path / "items.csv").write_text(text, newline="")
-    error = failure(harborctl("load", "items.csv", "--json", "--writer", writer, cwd=tmp_path), 1)
+    error = failure(invoke("load", "items.csv", "--json", "--writer", writer), 1)
     assert (error["file"], error["line"], error["column"], error["code"]) == ("items.csv", line, column, code)
     if value is not None and value != "\x00":
         assert error["value"] == value
@@ -60,14 +61,14 @@ def test_a_bad_row_far_down_a_large_file_is_named(
     lines = [f'{number},"a\n",1' for number in range(300_000)]
     lines[250_000] = "250000,toolong,1"
     (tmp_path / "items.csv").write_text("id,name,price\n" + "\n".join(lines))
-    error = failure(harborctl("load", "items.csv", "--json", cwd=tmp_path), 1)
+    error = failure(harborctl("load", "items.csv", "--json"), 1)
     assert (error["line"], error["column"], error["value"]) == (500_002, "name", "toolong")
     nothing_committed(database)
 
 
-def test_invalid_bytes_are_located(harborctl: Harborctl, database: psycopg.Connection[Any], tmp_path: Path) -> None:
+def test_invalid_bytes_are_located(invoke: Invoke, database: psycopg.Connection[Any], tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_bytes(b"id,name,price\n1,a,1\n2,\xe9,1\n")
-    error = failure(harborctl("load", "items.csv", "--json", cwd=tmp_path), 1)
+    error = failure(invoke("load", "items.csv", "--json"), 1)
     assert (error["line"], error["column"], error["code"]) == (3, "name", "22021")
     assert "--encoding" in error["hint"]
     nothing_committed(database)
@@ -83,16 +84,16 @@ def test_invalid_bytes_are_located(harborctl: Harborctl, database: psycopg.Conne
     ],
 )
 def test_columns_that_do_not_fit(
-    harborctl: Harborctl, database: psycopg.Connection[Any], tmp_path: Path, header: str, message: str, hint: str
+    invoke: Invoke, database: psycopg.Connection[Any], tmp_path: Path, header: str, message: str, hint: str
 ) -> None:
     (tmp_path / "items.csv").write_text(header + "\n" + ",".join("1" * (header.count(",") + 1)) + "\n")
-    error = failure(harborctl("load", "items.csv", "--json", cwd=tmp_path), 2)
+    error = failure(invoke("load", "items.csv", "--json"), 2)
     assert message in error["message"]
     assert hint in error["hint"]
     nothing_committed(database)
 
 
-def test_files_that_cannot_be_read(harborctl: Harborctl, database: psycopg.Connection[Any], tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(invoke: Invoke, database: psycopg.Connection[Any], tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(GOOD)
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "notes.txt").write_text("hello")
@@ -106,7 +107,7 @@ def test_files_that_cannot_be_read(harborctl: Harborctl, database: psycopg.Conne
         ("notes.txt", "unknown_format", "--format"),
         ("cut.parquet", "bad_parquet", "cut short"),
     ):
-        result = harborctl("load", source, "-t", "items", "--json", cwd=tmp_path)
+        result = invoke("load", source, "-t", "items", "--json")
         error = failure(result, 2)
         assert error["code"] == code
         assert words in result.stderr
@@ -116,24 +117,22 @@ def test_files_that_cannot_be_read(harborctl: Harborctl, database: psycopg.Conne
     ]
 
 
-def test_a_table_that_is_missing(harborctl: Harborctl, tmp_path: Path) -> None:
+def test_a_table_that_is_missing(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "item.csv").write_text(GOOD)
-    error = failure(harborctl("load", "item.csv", "--json", cwd=tmp_path), 2)
+    error = failure(invoke("load", "item.csv", "--json"), 2)
     assert error["code"] == "42P01"
     assert "Did you mean public.items?" in error["hint"]
 
 
-def test_upsert_without_a_key(harborctl: Harborctl, database: psycopg.Connection[Any], tmp_path: Path) -> None:
+def test_upsert_without_a_key(invoke: Invoke, database: psycopg.Connection[Any], tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(GOOD)
-    error = failure(harborctl("load", "items.csv", "-m", "upsert", "-k", "price", "--json", cwd=tmp_path), 2)
+    error = failure(invoke("load", "items.csv", "-m", "upsert", "-k", "price", "--json"), 2)
     assert "no unique constraint" in error["message"]
     assert "(id)" in error["hint"]
     nothing_committed(database)
 
 
-def test_no_privilege(
-    harborctl: Harborctl, database: psycopg.Connection[Any], database_url: str, tmp_path: Path
-) -> None:
+def test_no_privilege(invoke: Invoke, database: psycopg.Connection[Any], database_url: str, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(GOOD)
     role = f"poor_{database.info.dbname}"
     database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON items TO {role}")
@@ -144,7 +143,7 @@ def test_no_privilege(
         url = psycopg.conninfo.conninfo_to_dict(database_url)
         host = f"host={url['host']}&port={url.get('port', 5432)}"
         poor = f"postgresql://{role}:x@/{url['dbname']}?{host}"
-        error = failure(harborctl("load", "items.csv", "--json", "--url", poor, cwd=tmp_path), 1)
+        error = failure(invoke("load", "items.csv", "--json", "--url", poor), 1)
         assert error["code"] == "42501"
         nothing_committed(database)
     finally:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Harborctl
+from tests.inprocess import Invoke
 from tests.load.conftest import Load
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -35,11 +36,13 @@ def rows(database: psycopg.Connection[Any], query: str = "SELECT id, name, price
 
 
 def test_append_fills_named_columns_and_leaves_the_others_to_the_database(
-    load: Load, database: psycopg.Connection[Any], items: str, tmp_path: Path, writer: str
+    harborctl: Harborctl, database: psycopg.Connection[Any], items: str, tmp_path: Path, writer: str
 ) -> None:
     file = tmp_path / "items.csv"
     file.write_text('name,id\nrope,1\n"",2\n,3\n"a ""b"",\nc",4\n')
-    summary = load(file, "--writer", writer)
+    result = harborctl("load", file, "--writer", writer, "--json")
+    assert (result.code, result.stderr) == (0, "")
+    summary = json.loads(result.stdout)
     assert rows(database, "SELECT id, name, price::text, doubled, seen IS NOT NULL FROM items ORDER BY id") == [
         (1, "rope", "1.00", 2, True),
         (2, "", "1.00", 4, True),
@@ -110,7 +113,7 @@ def test_many_files_and_globs_go_into_one_table(
     (tmp_path / "part2.csv").write_text("name,id\nb,2\n")
     (tmp_path / "part1.csv").write_text("id,name\n1,a\n")
     pq.write_table(pa.table({"id": pa.array([3]), "name": ["c"]}), tmp_path / "last.parquet")
-    summary = load("part*.csv", "last.parquet", "--table", "items", "--writer", writer, cwd=tmp_path)
+    summary = load("part*.csv", "last.parquet", "--table", "items", "--writer", writer)
     assert [file["path"] for file in summary["files"]] == ["part1.csv", "part2.csv", "last.parquet"]
     assert [(i, n) for i, n, _ in rows(database)] == [(1, "a"), (2, "b"), (3, "c")]
 
@@ -202,11 +205,11 @@ def test_the_ledger_row_commits_with_the_rows(
 
 
 def test_no_row_goes_in_without_its_ledger_row(
-    harborctl: Harborctl, database: psycopg.Connection[Any], items: str, tmp_path: Path, writer: str
+    invoke: Invoke, database: psycopg.Connection[Any], items: str, tmp_path: Path, writer: str
 ) -> None:
     database.execute("ALTER TABLE harborctl.loads ADD CHECK (status <> 'loaded') NOT VALID")
     (tmp_path / "items.csv").write_text("id\n1\n2\n")
-    result = harborctl("load", "items.csv", "--writer", writer, "--json")
+    result = invoke("load", "items.csv", "--writer", writer, "--json")
     assert result.code == 1
     assert rows(database) == []
     assert rows(database, "SELECT status FROM harborctl.loads") == [("failed",)]
@@ -228,7 +231,7 @@ def test_rows_that_a_trigger_drops_are_not_called_inserted(
 
 def test_the_summary_for_people_goes_to_stdout(harborctl: Harborctl, items: str, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id\n1\n")
-    result = harborctl("load", "items.csv", cwd=tmp_path)
+    result = harborctl("load", "items.csv")
     assert (result.code, result.stderr) == (0, "")
     assert "public.items ← items.csv" in result.stdout
     assert "inserted" in result.stdout
@@ -252,11 +255,11 @@ def test_a_reader_that_goes_away_is_no_failure(items: str, database_url: str, tm
 
 
 def test_a_database_without_ledger_is_left_alone(
-    harborctl: Harborctl, load: Load, database: psycopg.Connection[Any], items: str, tmp_path: Path
+    invoke: Invoke, load: Load, database: psycopg.Connection[Any], items: str, tmp_path: Path
 ) -> None:
     database.execute("DROP SCHEMA harborctl CASCADE")
     (tmp_path / "items.csv").write_text("id\n1\n")
-    refused = harborctl("load", tmp_path / "items.csv", "--json")
+    refused = invoke("load", tmp_path / "items.csv", "--json")
     assert refused.code == 2
     assert json.loads(refused.stdout)["error"]["code"] == "no_ledger"
     assert "harborctl migrate up ledger" in refused.stderr

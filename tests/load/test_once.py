@@ -33,7 +33,7 @@ from harborctl.model import (
     RejectOptions,
     RunOptions,
 )
-from tests.conftest import Harborctl, ours
+from tests.conftest import ours
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import Load, wait_for
 from tests.load.proxy import after_bytes, at_commit, proxied
@@ -145,12 +145,10 @@ def test_modes_that_may_do_it_again_do(table: Connection, load: Load, tmp_path: 
     assert count(table, "t WHERE v = 'by hand'") == (mode == "ignore")
 
 
-def test_standard_input_is_recognised_when_it_has_been_read(
-    table: Connection, harborctl: Harborctl, tmp_path: Path
-) -> None:
+def test_standard_input_is_recognised_when_it_has_been_read(table: Connection, invoke: Invoke, tmp_path: Path) -> None:
     text = feed(tmp_path, 5000).read_text()
     for status in ("loaded", "already_loaded"):
-        assert json.loads(harborctl("load", "-", "-t", "free", "--json", stdin=text).stdout)["status"] == status
+        assert json.loads(invoke("load", "-", "-t", "free", "--json", stdin=text).stdout)["status"] == status
     assert count(table) == 5000
 
 
@@ -429,7 +427,7 @@ def test_files_that_are_in_are_left_out(table: Connection, load: Load, invoke: I
 
 @pytest.mark.parametrize("how", ["gzip", "format", "name", "stdin"])
 def test_the_same_content_however_it_comes(
-    table: Connection, load: Load, harborctl: Harborctl, tmp_path: Path, how: str
+    table: Connection, load: Load, invoke: Invoke, tmp_path: Path, how: str
 ) -> None:
     path = feed(tmp_path)
     load(path, "-t", "free")
@@ -443,7 +441,7 @@ def test_the_same_content_however_it_comes(
         assert count(table) == 5
         return
     if how == "stdin":
-        run = harborctl("load", "-", "-t", "free", "--json", stdin=path.read_text())
+        run = invoke("load", "-", "-t", "free", "--json", stdin=path.read_text())
         assert json.loads(run.stdout)["status"] == "already_loaded"
     elif how == "format":
         assert load(path, "-t", "free", "--format", "csv")["status"] == "already_loaded"

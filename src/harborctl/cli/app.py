@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import get_command
 
 from harborctl import __version__
 from harborctl.cli import count, db, doctor, history, load, migrate, report, tables
@@ -51,6 +52,9 @@ def _options(
 ) -> None: ...
 
 
+_command = get_command(app)
+
+
 def run(arguments: list[str], *, stopped: bool = False) -> int:
     """Run one command and return the process's exit code. Errors are printed here, once. With `stopped` the user has
     pressed Ctrl-C already."""
@@ -59,7 +63,7 @@ def run(arguments: list[str], *, stopped: bool = False) -> int:
     try:
         if stopped:
             raise KeyboardInterrupt
-        code = app(arguments, standalone_mode=False)
+        code = _command(arguments, standalone_mode=False)
         if sys.stdout is not None:  # as it is where it was closed before we began
             sys.stdout.flush()
     except BrokenPipeError:
