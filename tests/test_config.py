@@ -56,6 +56,7 @@ def test_found_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.Monk
         ("[connections.a]\nurl = 'postgresql://h/d?x=1&sslpassword=s'", "holds a password", IN_ENVIRONMENT),
         ("[connections.a]\nurl = 'postgresql://h/d?oauth_client_secret=s'", "holds a password", IN_ENVIRONMENT),
         ("[connections.a]\nurl = 'postgresql://h/d?scram_client_key=s'", "holds a password", IN_ENVIRONMENT),
+        ("[connections.a]\nurl = 'host=h password = s'", "holds a password", IN_ENVIRONMENT),
         ("[jobs.a]\nloads = []\n[jobs.a]", "(at line 3, column 8)", None),
         ("reports = 'reports'", "reports in", None),
         ("reports = [1]", "reports in", None),

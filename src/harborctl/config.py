@@ -146,7 +146,7 @@ def _refuse_password(url: str, key: str, file: Path) -> None:
     _, _, rest = url.partition("://")
     user, at, _ = rest.rpartition("@")
     secrets = [user.partition(":")[2]] if at else []
-    secrets += re.findall(rf"[?&](?:{SECRETS})=([^&]*)", url)
+    secrets += re.findall(rf"(?i)(?:^|[?&\s])(?:{SECRETS})\s*=\s*([^&\s]*)", url)
     if any(secret and not _VARIABLE.fullmatch(secret) for secret in secrets):
         raise UsageError(
             f"{key} in {file} holds a password",

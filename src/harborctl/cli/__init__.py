@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from harborctl.cli.process_title import hide_secrets
+
 # A command's imports make a hundred thousand objects, and none of them is garbage: with Python's own threshold of 700
 # the collector goes through them again and again, for a tenth of a second.
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
@@ -17,6 +19,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 def main() -> NoReturn:
     """The `harborctl` program."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    hide_secrets(sys.argv[1:])
     # Ctrl-C in the middle of these imports would end in a traceback; it waits until there is somebody to say it.
     early: list[int] = []
     before = signal.getsignal(signal.SIGINT)

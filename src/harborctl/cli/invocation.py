@@ -41,7 +41,13 @@ VerboseOption = Annotated[
 ]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Database, as postgresql://user@host/name.", rich_help_panel=COMMON),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Database, as postgresql://user@host/name. Keep a password out of it, where others could see it:"
+        " in ~/.pgpass, PGPASSWORD or HARBORCTL_URL.",
+        rich_help_panel=COMMON,
+    ),
 ]
 ConnectionOption = Annotated[
     str | None,
