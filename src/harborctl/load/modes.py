@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, select
 
@@ -13,9 +13,12 @@ from harborctl.errors import BadRow, StatementFailed, TargetError
 from harborctl.load.merge.key_watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
 from harborctl.load.merge.preview import emptied, merge_changes
 from harborctl.load.merge.statements import FEW_ROWS, Merge, Missing
+from harborctl.load.plan.plan import Route
+from harborctl.load.rejects.isolate import write_isolated
 from harborctl.load.rejects.merge_isolate import LateRejects
 from harborctl.load.session.locks import truncate
-from harborctl.load.write.bad_row import Reason
+from harborctl.load.write.bad_row import Reason, Written
+from harborctl.load.write.copy import write_copy
 from harborctl.load.write.insert import insert_into
 from harborctl.load.write.staging import (
     ROW_NUMBER,
@@ -26,16 +29,17 @@ from harborctl.load.write.staging import (
     free_name,
     stage_for_merge,
 )
-from harborctl.model import Account, Cascaded, Limit, Mode, OnDuplicate, WriterName
+from harborctl.load.write.values import write_values
+from harborctl.model import Account, Cascaded, Limit, Mode, OnDuplicate
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table
 
     from harborctl.db.catalog import Target
-    from harborctl.load.merge.key_watch import KeyWatch, Places
+    from harborctl.load.merge.rows import Rows
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.spool import Rejects
-    from harborctl.load.write.bad_row import Progress, Written
+    from harborctl.load.write.bad_row import Progress
     from harborctl.model import Change, LoadOptions, MergeOptions
 
 # A feed that was cut short must not empty the table unnoticed.
@@ -50,42 +54,20 @@ STAGING_STATISTICS = 10
 MERGE_MEMORY = "64MB"
 
 
-class WriteRows(Protocol):
-    """Puts all rows of all sources into a table, by the load's writer, and their numbers into the column `number`."""
-
-    def __call__(self, table: Table, *, freeze: bool = False, number: str | None = None) -> Written: ...
-
-
-@dataclass(slots=True)
-class Work:
-    """What a mode has to do it with.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a mode has done.
 
     Attributes:
-        writer: the load's; never `auto`.
-        watch, places: what is noted of the rows while they are written.
-        changes: filled in a dry run.
-        rejects: where bad rows are put aside; None if the first one ends the load.
-        notes: what the user should know of the outcome.
+        notes: what the user should know of it.
         cascaded: what foreign keys have deleted along.
+        changes: of a dry run, some of each kind.
     """
 
-    connection: Connection
-    options: LoadOptions
-    plan: Plan
-    writer: WriterName
-    write: WriteRows
-    watch: KeyWatch
-    places: Places
-    progress: Progress
-    changes: list[Change] = field(default_factory=list)
-    rejects: Rejects | None = None
-    notes: list[str] = field(default_factory=list)
+    account: Account
+    notes: tuple[str, ...] = ()
     cascaded: tuple[Cascaded, ...] = ()
-
-    @property
-    def careful(self) -> bool:
-        """Whether rows are written so that bad ones can be told from the others."""
-        return self.rejects is not None or bool(self.options.rejects.checks)
+    changes: tuple[Change, ...] = ()
 
 
 def truncates(options: LoadOptions) -> bool:
@@ -151,59 +133,83 @@ def check_target(target: Target, mode: Mode) -> None:
         )
 
 
-def carry_out(work: Work) -> Account:
-    """Do what the mode says."""
-    if work.plan.mode is Mode.APPEND:
-        return _append(work)
-    if work.plan.mode is Mode.REPLACE:
-        return _replace(work)
-    return _merge(work)
+def carry_out(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> Outcome:
+    """Put the rows into their target, as their mode says; bad ones into `rejects`, if there is such a place.
+
+    Raises:
+        BadRow: a row cannot go in; the transaction must be rolled back.
+        StatementFailed, ConnectionFailed: as the server or the socket has it, or the options say.
+    """
+    if rows.plan.mode is Mode.APPEND:
+        account = _insert(connection, rows, options, rejects, progress)
+        return Outcome(account, changes=tuple(rows.first.changes))
+    if rows.plan.mode is Mode.REPLACE:
+        return _replace(connection, rows, options, rejects, progress)
+    return _merge(connection, rows, options, rejects, progress)
 
 
-def _append(work: Work) -> Account:
-    return _inserted(work)
+def _write(
+    connection: Connection, table: Table, rows: Rows, options: LoadOptions, progress: Progress, *, freeze: bool = False
+) -> Written:
+    """Put all rows into a table. The first one that is bad ends it."""
+    written = Written()
+    for plan, batches in zip(rows.plans, rows.streams, strict=True):
+        if plan.copies:
+            written += write_copy(connection, table, plan, batches, progress, freeze=freeze)
+        else:
+            written += write_values(connection, table, plan, batches, progress, options.batch_size)
+    return written
 
 
-def _inserted(work: Work, *, freeze: bool = False) -> Account:
+def _insert(
+    connection: Connection,
+    rows: Rows,
+    options: LoadOptions,
+    rejects: Rejects | None,
+    progress: Progress,
+    *,
+    freeze: bool = False,
+) -> Account:
     """Put all rows into the target."""
-    target, is_values = work.plan.target, work.writer is WriterName.VALUES
-    # COPY does not go through views and row-level security, and where a view's trigger writes it miscounts. INSERT of
-    # row after row does not find what a row refers to further down.
-    staged = target.refers_to_itself if is_values else target.kind == "v" or target.filtered
-    if work.careful or not staged:
-        return _direct(work.write(target.table(), freeze=freeze))
-    staging = stage_for_merge(work.connection, work.plan, numbered=is_values)
-    written = work.write(staging.table)
-    rows = select(*(staging.table.c[name] for name in work.plan.names)).order_by(staging.order)
-    statement = insert_into(target.table(), work.plan).from_select(list(work.plan.names), rows)
-    inserted = work.connection.execution_options(preserve_rowcount=True).execute(statement).rowcount
-    return Account(written.sent, inserted=inserted, skipped=written.sent - inserted)
-
-
-def _direct(written: Written) -> Account:
+    plan, table = rows.plan, rows.plan.target.table()
+    if plan.isolates:
+        written = write_isolated(connection, table, rows, options, rejects, progress)
+    elif plan.route is Route.DIRECT:
+        written = _write(connection, table, rows, options, progress, freeze=freeze)
+    else:
+        staging = stage_for_merge(connection, plan, numbered=not plan.copies)
+        staged = _write(connection, staging.table, rows, options, progress)
+        taken = select(*(staging.table.c[name] for name in plan.names)).order_by(staging.order)
+        statement = insert_into(table, plan).from_select(list(plan.names), taken)
+        inserted = connection.execution_options(preserve_rowcount=True).execute(statement).rowcount
+        written = Written(staged.sent, inserted)
     # What the server did not insert a trigger has dropped.
     return Account(written.sent, inserted=written.inserted, skipped=written.sent - written.inserted)
 
 
-def _replace(work: Work) -> Account:
-    target, connection = work.plan.target, work.connection
-    table = target.table()
-    if work.options.dry_run:
-        work.changes.extend(emptied(connection, work.plan))
-    if truncates(work.options):
+def _replace(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> Outcome:
+    target = rows.plan.target
+    table, freeze = target.table(), False
+    notes: tuple[str, ...] = ()
+    gone = tuple(emptied(connection, rows.plan)) if options.dry_run else ()
+    if truncates(options):
         count = connection.execute(_count(target)).scalar_one()
         truncate(connection, target)
         # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
-        account = _inserted(work, freeze=target.kind == "r" and not work.careful)
+        freeze = target.kind == "r"
     else:
         emptying = delete(table)
         if target.has_children:
             emptying = emptying.with_hint("ONLY", table, "postgresql")
         count = connection.execute(emptying).rowcount
         if target.keeps_rows and (kept := connection.execute(_count(target)).scalar_one()):
-            work.notes.append(f"{kept:,} of the old rows are still there: a trigger keeps them")
-        account = _inserted(work)
-    return replace(account, deleted=count)
+            notes = (f"{kept:,} of the old rows are still there: a trigger keeps them",)
+    account = _insert(connection, rows, options, rejects, progress, freeze=freeze)
+    return Outcome(replace(account, deleted=count), notes, changes=(*gone, *rows.first.changes))
 
 
 def _count(target: Target) -> Select[int]:
@@ -213,67 +219,75 @@ def _count(target: Target) -> Select[int]:
     return rows.with_hint(table, "ONLY", "postgresql") if target.has_children else rows
 
 
-def _merge(work: Work) -> Account:
-    connection, plan = work.connection, work.plan
+def _merge(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> Outcome:
+    plan = rows.plan
     if plan.merge is None:
         raise AssertionError(f"mode {plan.mode} without a key")
-    if work.careful:
+    if plan.isolates:
         number = free_name(ROW_NUMBER, plan.names)
         table = create_numbered(connection, plan, STAGING, number)
         staging = Staging(table, table.c[number])
-        staged = work.write(table, number=number).sent
+        staged = write_isolated(connection, table, rows, options, rejects, progress, number).sent
     else:
-        staging = stage_for_merge(connection, plan, numbered=work.writer is WriterName.VALUES)
-        staged = work.write(staging.table).sent
-    work.progress.stage("merge")
+        staging = stage_for_merge(connection, plan, numbered=not plan.copies)
+        staged = _write(connection, staging.table, rows, options, progress).sent
+    progress.stage("merge")
     if staged > FEW_ROWS:
         _prepare_to_join(connection, staging.table)
     merge = Merge(staging, plan, plan.merge)
-    if work.rejects is not None:
-        return _merge_carefully(work, merge, staging, staged)
-    _refuse_new(work, merge)
-    duplicates = _settle_duplicates(work, merge, staged)
-    deleted = 0
-    if plan.mode is Mode.SYNC:
-        missing = _check_missing(work, merge, staged)
-        if work.options.dry_run:
-            work.changes.extend(merge_changes(connection, merge, plan))
-        deleted = _delete_missing(work, merge, missing, staged)
-    elif work.options.dry_run:
-        work.changes.extend(merge_changes(connection, merge, plan))
+    if rejects is not None:
+        return _merge_isolated(connection, rows, options, rejects, staging, merge, staged)
+    _refuse_new(connection, rows, options.merge, merge)
+    duplicates = _settle_duplicates(connection, rows, options.merge, merge, staged)
+    missing = _check_missing(connection, plan, options.merge, merge, staged) if plan.mode is Mode.SYNC else None
+    changes = tuple(merge_changes(connection, merge, plan)) if options.dry_run else ()
+    deleted = _delete_missing(connection, plan, options.merge, merge, missing, staged) if missing else _Deleted()
     account = merge.write(connection, staged - duplicates)
-    return replace(account, rows_read=staged, duplicates=duplicates, deleted=deleted)
+    account = replace(account, rows_read=staged, duplicates=duplicates, deleted=deleted.rows)
+    return Outcome(account, deleted.notes, deleted.cascaded, changes)
 
 
-def _merge_carefully(work: Work, merge: Merge, staging: Staging, staged: int) -> Account:
+def _merge_isolated(
+    connection: Connection,
+    rows: Rows,
+    options: LoadOptions,
+    rejects: Rejects,
+    staging: Staging,
+    merge: Merge,
+    staged: int,
+) -> Outcome:
     """As `_merge`, with the rows that the target refuses put aside."""
-    connection, plan, key = work.connection, work.plan, merge.plan
-    late = LateRejects(work, staging, merge)
-    if not key.key.is_plain:
+    plan, key = rows.plan, merge.plan.key
+    late = LateRejects(connection, plan, rejects, staging, merge)
+    if not key.is_plain:
         for number in merge.without_key(connection):
-            late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.key.label} of this row is NULL"))
-    unkeyed = len(work.rejects or ())
-    for number in merge.new_rows(connection) if _fills_no_new_row(work) else ():
+            late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.label} of this row is NULL"))
+    unkeyed = len(rejects)
+    for number in merge.new_rows(connection) if _fills_no_new_row(plan, options.merge) else ():
         late.reject(number, Reason(NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
     duplicates = 0
-    if _have_duplicates(work, merge, staged - late.count):
-        which = work.options.merge.on_duplicate
+    if _have_duplicates(connection, rows, merge, staged - late.count):
+        which = options.merge.on_duplicate
         if which is OnDuplicate.ERROR:
             for number, value in merge.repeated(connection):
                 message = f"its key ({value}) is also that of an earlier row"
                 late.reject(number, Reason(UNIQUE_VIOLATION, message))
         else:
             duplicates = merge.drop_duplicates(connection, which)
-    deleted = 0
+    deleted = _Deleted()
     if plan.mode is Mode.SYNC and unkeyed:
         # A row that was put aside has its row in the table, perhaps, and nobody can tell which one it is.
-        work.notes.append("no rows were deleted: a rejected row may be one of those that the source seems to lack")
+        note = "no rows were deleted: a rejected row may be one of those that the source seems to lack"
+        deleted = _Deleted(notes=(note,))
     elif plan.mode is Mode.SYNC:
-        deleted = _delete_missing(work, merge, _check_missing(work, merge, staged), staged)
-    if work.options.dry_run:
-        work.changes.extend(merge_changes(connection, merge, plan))
-    account = late.write(staging, lambda part, rows: Merge(part, plan, key).write(connection, rows))
-    return replace(account, rows_read=staged - late.count, duplicates=duplicates, deleted=deleted)
+        missing = _check_missing(connection, plan, options.merge, merge, staged)
+        deleted = _delete_missing(connection, plan, options.merge, merge, missing, staged)
+    changes = tuple(merge_changes(connection, merge, plan)) if options.dry_run else ()
+    account = late.write(staging)
+    account = replace(account, rows_read=staged - late.count, duplicates=duplicates, deleted=deleted.rows)
+    return Outcome(account, deleted.notes, deleted.cascaded, changes)
 
 
 def _prepare_to_join(connection: Connection, table: Table) -> None:
@@ -287,18 +301,18 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))
 
 
-def _have_duplicates(work: Work, merge: Merge, staged: int) -> bool:
+def _have_duplicates(connection: Connection, rows: Rows, merge: Merge, staged: int) -> bool:
     """Whether several of the `staged` rows have one key; if not, many rows are ready to be joined by it afterwards."""
     is_many = staged > FEW_ROWS
-    if work.watch.rises and (not is_many or merge.target_is_empty(work.connection)):
+    if rows.watch.rises and (not is_many or merge.target_is_empty(connection)):
         return False
     if is_many and merge.sorts_keys_soon:
-        return not merge.index_keys(work.connection)
-    return merge.has_duplicates(work.connection, staged)
+        return not merge.index_keys(connection)
+    return merge.has_duplicates(connection, staged)
 
 
-def _fills_no_new_row(work: Work) -> bool:
-    return bool(work.plan.lacks) and not work.options.merge.update_only
+def _fills_no_new_row(plan: Plan, options: MergeOptions) -> bool:
+    return bool(plan.lacks) and not options.update_only
 
 
 def _lacking(plan: Plan) -> str:
@@ -310,37 +324,37 @@ def _lacking(plan: Plan) -> str:
     )
 
 
-def _refuse_new(work: Work, merge: Merge) -> None:
+def _refuse_new(connection: Connection, rows: Rows, options: MergeOptions, merge: Merge) -> None:
     """See that a source which can only update rows has no new ones.
 
     Raises:
         BadRow: it has.
     """
-    if _fills_no_new_row(work) and (number := merge.first_new(work.connection)) is not None:
+    if _fills_no_new_row(rows.plan, options) and (number := merge.first_new(connection)) is not None:
         raise BadRow(
-            _lacking(work.plan),
+            _lacking(rows.plan),
             code=NOT_NULL_VIOLATION,
-            location=work.places.of(number),
-            column=work.plan.lacks[0],
+            location=rows.places.of(number),
+            column=rows.plan.lacks[0],
             hint="Leave new rows alone with --update-only, or fill the columns with --map or --set.",
         )
 
 
-def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:
-    key = work.plan.merge.key if work.plan.merge else None
-    if key and not key.is_plain and (number := merge.first_without_key(work.connection)) is not None:
+def _settle_duplicates(connection: Connection, rows: Rows, options: MergeOptions, merge: Merge, staged: int) -> int:
+    key = merge.plan.key
+    if not key.is_plain and (number := merge.first_without_key(connection)) is not None:
         raise BadRow(
             f"the key {key.label} of this row is NULL",
             code=NOT_NULL_VIOLATION,
-            location=work.places.of(number),
+            location=rows.places.of(number),
             hint=KEY_HINT,
         )
-    if not _have_duplicates(work, merge, staged):
+    if not _have_duplicates(connection, rows, merge, staged):
         return 0
-    which = work.options.merge.on_duplicate
+    which = options.on_duplicate
     if which is OnDuplicate.ERROR:
-        numbers, value = merge.first_duplicate(work.connection)
-        first, second = work.places.of(numbers[0]), work.places.of(numbers[1])
+        numbers, value = merge.first_duplicate(connection)
+        first, second = rows.places.of(numbers[0]), rows.places.of(numbers[1])
         raise BadRow(
             f"its key ({value}) is also that of {first.file}, line {first.line}",
             code=UNIQUE_VIOLATION,
@@ -348,24 +362,23 @@ def _settle_duplicates(work: Work, merge: Merge, staged: int) -> int:
             value=value,
             hint="Let the last or first such row win with --on-duplicate last or first.",
         )
-    return merge.drop_duplicates(work.connection, which)
+    return merge.drop_duplicates(connection, which)
 
 
-def _check_missing(work: Work, merge: Merge, staged: int) -> Missing:
+def _check_missing(connection: Connection, plan: Plan, options: MergeOptions, merge: Merge, staged: int) -> Missing:
     """What sync will delete.
 
     Raises:
         StatementFailed: more than it may.
     """
-    options = work.options.merge
-    label = work.plan.target.label
+    label = plan.target.label
     if staged == 0 and not options.allow_empty:
         raise StatementFailed(
             f"the source has no rows: sync would delete all of {label}",
             code="empty_source",
             hint="If that is meant, say --allow-empty.",
         )
-    missing = merge.count_missing(work.connection)
+    missing = merge.count_missing(connection)
     limit = _delete_limit(options, staged)
     if limit is not None and not limit.allows(missing.rows, missing.total):
         raise StatementFailed(
@@ -376,28 +389,46 @@ def _check_missing(work: Work, merge: Merge, staged: int) -> Missing:
     return missing
 
 
-def _delete_missing(work: Work, merge: Merge, missing: Missing, staged: int) -> int:
-    """Delete what the source lacks; returns how many rows are gone, those that went with them included.
+@dataclass(frozen=True, slots=True)
+class _Deleted:
+    """What sync has deleted: rows of the target, those that went with them included. See `Outcome`."""
+
+    rows: int = 0
+    notes: tuple[str, ...] = ()
+    cascaded: tuple[Cascaded, ...] = ()
+
+
+def _delete_missing(
+    connection: Connection, plan: Plan, options: MergeOptions, merge: Merge, missing: Missing, staged: int
+) -> _Deleted:
+    """Delete what the source lacks.
 
     Raises:
         StatementFailed: rows that the source has went with them. They would come back without what it does not say.
     """
     if not missing.rows:
-        return 0
-    connection, target = work.connection, work.plan.target
+        return _Deleted()
+    target = plan.target
     before, along = touched(connection, target), taken_along(connection, target)
     asked = merge.delete_missing(connection)
     after = touched(connection, target)
     deleted, updated = after.deleted - before.deleted, after.updated - before.updated
-    _check_lost(work, merge, missing, asked=asked, deleted=deleted, updated=updated)
-    _settle_along(work, missing, staged, along)
-    return max(asked, deleted)  # a server with track_counts off counts nothing
+    notes: tuple[str, ...] = ()
+    if not deleted == asked == missing.rows or updated:
+        notes = _check_lost(connection, target, merge, missing, updated)
+    gone = _settle_along(connection, target, options, missing, staged, along)
+    # A server with track_counts off counts nothing.
+    return _Deleted(max(asked, deleted), (*notes, *gone.notes), gone.cascaded)
 
 
-def _check_lost(work: Work, merge: Merge, missing: Missing, *, asked: int, deleted: int, updated: int) -> None:
-    connection, target = work.connection, work.plan.target
-    if deleted == asked == missing.rows and not updated:
-        return
+def _check_lost(
+    connection: Connection, target: Target, merge: Merge, missing: Missing, updated: int
+) -> tuple[str, ...]:
+    """What there is to say of rows that are still there, or have changed.
+
+    Raises:
+        StatementFailed: rows are gone that the source has.
+    """
     left = merge.count_missing(connection)
     if (lost := missing.found - left.found) > 0:
         raise StatementFailed(
@@ -407,20 +438,27 @@ def _check_lost(work: Work, merge: Merge, missing: Missing, *, asked: int, delet
             " other rows, load it with --mode upsert first.",
         )
     if left.rows:
-        work.notes.append(f"{left.rows:,} rows that the source lacks are still there: a trigger keeps them")
-    elif updated:
-        work.notes.append(
-            f"the deletion changed {updated:,} rows that stay: by a foreign key with ON DELETE SET NULL, or a trigger"
+        return (f"{left.rows:,} rows that the source lacks are still there: a trigger keeps them",)
+    if updated:
+        return (
+            f"the deletion changed {updated:,} rows that stay: by a foreign key with ON DELETE SET NULL, or a trigger",
         )
+    return ()
 
 
-def _settle_along(work: Work, missing: Missing, staged: int, before: tuple[Along, ...]) -> None:
+def _settle_along(
+    connection: Connection,
+    target: Target,
+    options: MergeOptions,
+    missing: Missing,
+    staged: int,
+    before: tuple[Along, ...],
+) -> _Deleted:
     """See what foreign keys have taken along from other tables.
 
     Raises:
         StatementFailed: something, and the options do not allow it, or not so much.
     """
-    connection, target, options = work.connection, work.plan.target, work.options.merge
     if before and not counts_rows(connection):
         tables = ", ".join(each.label for each in before)
         what = f"foreign keys may change rows of {tables} when rows of {target.label} are deleted, and this server does"
@@ -428,11 +466,11 @@ def _settle_along(work: Work, missing: Missing, staged: int, before: tuple[Along
             raise StatementFailed(
                 f"{what} not count them (track_counts is off)", code="cascade", hint="If that is meant, say --cascade."
             )
-        work.notes.append(f"{what} not count them")
-        return
+        return _Deleted(notes=(f"{what} not count them",))
     along = taken_since(connection, target, before)
-    work.cascaded = tuple(Cascaded(each.label, each.deleted) for each in along if each.deleted)
-    gone = ", ".join(f"{each.rows:,} rows of {each.table}" for each in work.cascaded)
+    cascaded = tuple(Cascaded(each.label, each.deleted) for each in along if each.deleted)
+    gone = ", ".join(f"{each.rows:,} rows of {each.table}" for each in cascaded)
+    notes = []
     if gone and not options.cascade:
         raise StatementFailed(
             f"sync would delete rows of other tables with those of {target.label}, by foreign keys: {gone}",
@@ -440,14 +478,15 @@ def _settle_along(work: Work, missing: Missing, staged: int, before: tuple[Along
             hint="If that is meant, say --cascade.",
         )
     if gone:
-        work.notes.append(f"foreign keys deleted with them: {gone}")
+        notes.append(f"foreign keys deleted with them: {gone}")
     changed = ", ".join(f"{each.updated:,} rows of {each.label}" for each in along if each.updated)
     if changed:
-        work.notes.append(f"the deletion changed {changed}: by a foreign key with ON DELETE SET NULL, or a trigger")
+        notes.append(f"the deletion changed {changed}: by a foreign key with ON DELETE SET NULL, or a trigger")
     limit = _delete_limit(options, staged)
+    settled = _Deleted(notes=tuple(notes), cascaded=cascaded)
     if not gone or limit is None:
-        return
-    rows = missing.rows + sum(each.rows for each in work.cascaded)
+        return settled
+    rows = missing.rows + sum(each.rows for each in cascaded)
     total = (
         missing.total + sum(rows_before(connection, each) for each in along if each.deleted) if limit.percent else rows
     )
@@ -458,6 +497,7 @@ def _settle_along(work: Work, missing: Missing, staged: int, before: tuple[Along
             code="delete_limit",
             hint="Look whether the source is complete; --max-delete N or N% raises the limit.",
         )
+    return settled
 
 
 def _delete_limit(options: MergeOptions, staged: int) -> Limit | None:

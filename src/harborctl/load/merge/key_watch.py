@@ -86,7 +86,7 @@ class Places:
         self._lines: list[tuple[str, Callable[[int], int]]] = []
         self._rows = 0
 
-    def see(self, batch: Batch) -> None:
+    def see(self, _: Plan, batch: Batch) -> None:
         """Note the next batch."""
         self._first_rows.append(self._rows)
         self._lines.append((batch.file, batch.line_of))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, func, select
 
+from harborctl.errors import BadRow
 from harborctl.load.merge.statements import as_shown
 from harborctl.load.write.encode import text_columns
 from harborctl.model import Change, Difference, Mode
@@ -52,8 +54,20 @@ def emptied(connection: Connection, plan: Plan) -> Iterator[Change]:
     yield from _deleted(connection, select(*plan.target.table(names).columns), names, ())
 
 
-def sent(plan: Plan, batch: Batch) -> Iterator[Change]:
-    """The first rows of a batch that goes into the target as it is; what the source lacks is not shown."""
+class FirstRows:
+    """The first rows of a load that go into the target as they are; what the source lacks is not shown."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def see(self, plan: Plan, batch: Batch) -> None:
+        """Look at the next batch, if none before had a row that can be shown."""
+        if not self.changes:
+            with suppress(BadRow):
+                self.changes.extend(_sent(plan, batch))
+
+
+def _sent(plan: Plan, batch: Batch) -> Iterator[Change]:
     few = type(batch)(batch.records.slice(0, SAMPLE_ROWS), batch.file, batch.line_of)
     columns = [column.to_pylist() for column in text_columns(plan, few)]
     for row in zip(*columns, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from harborctl.errors import TargetError, UsageError
 from harborctl.load.plan.dialect import NullRule, check_forced, has_dialect, null_rule, with_decimal
 from harborctl.load.plan.keys import MergePlan, plan_merge
 from harborctl.load.plan.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
-from harborctl.model import Mode, SourceFormat
+from harborctl.model import Mode, SourceFormat, WriterName
 from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 
 if TYPE_CHECKING:
@@ -45,14 +46,23 @@ class PlannedColumn:
     nulls: NullRule | None = None
 
 
+class Route(Enum):
+    """Where rows are written to."""
+
+    DIRECT = "direct"  # the target
+    STAGED = "staged"  # a temporary table, from which one statement takes them into the target
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One source into one target.
+    """One source into one target. Writer and route are settled, by `route`, when the first rows have been read.
 
     Attributes:
         merge: in the modes that go by a key, how rows meet.
         unnamed: positions of columns that go nowhere, for want of a name, and must be empty.
         lacks: required columns of the target that the source does not fill: it can only update rows.
+        copies: whether rows travel by COPY; else by INSERT, which also writer `copy` needs for a view.
+        isolates: whether rows are written so that bad ones can be told from the others; else the first one ends it.
     """
 
     target: Target
@@ -61,6 +71,10 @@ class Plan:
     merge: MergePlan | None = None
     unnamed: tuple[int, ...] = ()
     lacks: tuple[str, ...] = ()
+    writer: WriterName = WriterName.AUTO
+    route: Route = Route.DIRECT
+    copies: bool = False
+    isolates: bool = False
 
     @property
     def positions(self) -> list[int]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from harborctl.codecs.codec import Session
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.savepoint_send import Attempt
 
@@ -63,7 +62,6 @@ class Probes:
         connection: Connection,
         plan: Plan,
         checks: tuple[str, ...],
-        session: Session,
         attempt: Attempt,
         *,
         into_target: bool,
@@ -72,7 +70,6 @@ class Probes:
         self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._plan = plan
         self._checks = checks
-        self._session = session
         self._attempt = attempt
         self._into_target = into_target
         self._known = constraints_of(connection, plan.target.oid) if plan.target.kind in "rp" else ()
@@ -161,7 +158,7 @@ class Probes:
     def _filled(self, slices: Sequence[Slice]) -> Table:
         needed = {name for constraint in self._active.values() for name in constraint.columns}
         wanted = [column for column in self._plan.columns if self._checks or column.target.name in needed]
-        plan = numbered_plan(replace(self._plan, columns=tuple(wanted)), NUMBER, self._session)
+        plan = numbered_plan(replace(self._plan, columns=tuple(wanted)), NUMBER)
         table = self._table([column.target.name for column in wanted])
         read = [column for column in self._plan.columns if column.position is not None]
         kept = [number for number, column in enumerate(read) if column in wanted]

@@ -24,20 +24,19 @@ from harborctl.load.rejects.validate import Screen, Slice, required
 from harborctl.load.write.bad_row import Reason, Written, value_of
 from harborctl.load.write.read_ahead import read_ahead
 from harborctl.load.write.row_numbers import numbered, numbered_plan
-from harborctl.load.write.staging import is_temporary
-from harborctl.model import WriterName
 from harborctl.sources.batch import stretch, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
-    from harborctl.codecs.codec import Session
-    from harborctl.load.modes import Work
+    from harborctl.load.merge.rows import Rows
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.savepoint_send import Attempt
+    from harborctl.load.rejects.spool import Rejects
     from harborctl.load.write.bad_row import Note, Progress
+    from harborctl.model import LoadOptions
     from harborctl.sources.batch import Batch
 
 # Slices in a stretch: they are kept until it has gone in. As many as abort mode keeps to say where a row stands; of
@@ -332,34 +331,39 @@ def _runs(slices: Iterable[Slice], like: _Run) -> list[_Run]:
     return [replace(like, slices=tuple(group)) for group in reversed(groups)]
 
 
-def write_carefully(
-    work: Work,
+def write_isolated(
+    connection: Connection,
     table: Table,
-    streams: Sequence[Iterable[Batch]],
-    plans: Sequence[Plan],
-    session: Session,
-    number: str | None,
+    rows: Rows,
+    options: LoadOptions,
+    rejects: Rejects | None,
+    progress: Progress,
+    number: str | None = None,
 ) -> Written:
-    """Put all rows of all sources into `table`; their numbers into the column `number`, if it has one."""
+    """Put all rows that can go in into `table`, and their numbers into the column `number`, if it has one.
+
+    Raises:
+        BadRow: a row cannot, and there is no place for rejects.
+    """
     # What is checked at commit could no longer be told from other rows.
-    work.connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
     writers = list[CarefulWriter]()
-    for position, (stream, own) in enumerate(zip(streams, plans, strict=True)):
+    for position, (stream, own) in enumerate(zip(rows.streams, rows.plans, strict=True)):
         batches, plan = stream, own
         if number is not None:
-            plan = numbered_plan(own, number, session)
+            plan = numbered_plan(own, number)
             batches = numbered(stream, position)
-        refuse = work.rejects.noter(position) if work.rejects is not None else _end
-        attempt = _attempt(work, table, plan)
+        refuse = rejects.noter(position) if rejects is not None else _end
+        attempt = _attempt(connection, plan, options)
         screen = Screen(plan, refuse, required(own), encodes=attempt.encodes)
         # What the target demands of rows it does not demand of staged ones. A check does.
-        sender = _attempt(work, table, own)
-        probes = Probes(work.connection, own, work.options.rejects.checks, session, sender, into_target=number is None)
+        sender = _attempt(connection, own, options)
+        probes = Probes(connection, own, options.rejects.checks, sender, into_target=number is None)
         if position == 0:
             probes.validate()
-        judges = Judges(probes, Inputs(work.connection))
+        judges = Judges(probes, Inputs(connection))
         writers.append(CarefulWriter(table, plan, attempt, screen, judges, refuse))
-        writers[-1].write(batches, work.progress)
+        writers[-1].write(batches, progress)
     _send_postponed(writers)
     return sum((writer.written for writer in writers), Written())
 
@@ -374,13 +378,8 @@ def _send_postponed(writers: Sequence[CarefulWriter]) -> None:
             order = _Order.LAST
 
 
-def _attempt(work: Work, table: Table, plan: Plan) -> Attempt:
-    target = work.plan.target
-    is_target = not is_temporary(table)
-    # INSERT goes through views and row-level security, COPY does not.
-    if work.writer is WriterName.VALUES or (is_target and (target.kind == "v" or target.filtered)):
-        return ValuesAttempt(work.connection, plan, work.options.batch_size)
-    return CopyAttempt(work.connection, plan)
+def _attempt(connection: Connection, plan: Plan, options: LoadOptions) -> Attempt:
+    return CopyAttempt(connection, plan) if plan.copies else ValuesAttempt(connection, plan, options.batch_size)
 
 
 def _end(batch: Batch, row: int, reason: Reason) -> None:

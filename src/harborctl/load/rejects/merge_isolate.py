@@ -7,7 +7,6 @@ refer to others of their table wait for these: what waits is tried together, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +17,7 @@ from sqlalchemy import Column, MetaData, Table, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.constraints import constraints_of, named
-from harborctl.load.merge.statements import is_exact
+from harborctl.load.merge.statements import Merge, is_exact
 from harborctl.load.rejects.constraint_queries import can_probe, violations_in
 from harborctl.load.rejects.savepoint_send import of_rows
 from harborctl.load.write.bad_row import Reason
@@ -26,15 +25,14 @@ from harborctl.load.write.staging import TEMPORARY_SCHEMA, Staging, identifier
 from harborctl.model import Account, Mode
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from harborctl.db.constraints import Constraint
     from harborctl.errors import HarborctlError
-    from harborctl.load.merge.statements import Merge
-    from harborctl.load.modes import Work
+    from harborctl.load.plan.plan import Plan
+    from harborctl.load.rejects.spool import Rejects
 
 WINDOW = "harborctl_window"
-
-# Writes so many staged rows, which it reads from the table given, and says what became of them.
-Write = Callable[[Staging, int], "Account"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +55,26 @@ class _Order(Enum):
 class LateRejects:
     """The staged rows of one load."""
 
-    def __init__(self, work: Work, staging: Staging, merge: Merge) -> None:
-        self._work = work
-        self._connection = work.connection
+    def __init__(self, connection: Connection, plan: Plan, rejects: Rejects, staging: Staging, merge: Merge) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._rejects = rejects
         self._merge = merge
         self._table = staging.table
         self._number = staging.table.c[staging.order.name]
-        self._known = constraints_of(work.connection, work.plan.target.oid)
+        self._known = constraints_of(connection, plan.target.oid)
         self._refers = any(_refers(constraint) for constraint in self._known)
         self._probed = set[str]()
         self._window: Staging | None = None
         self.count = 0
 
-    def write(self, whole: Staging, write: Write) -> Account:
+    def write(self, whole: Staging) -> Account:
         """Write all rows that the target takes; the others are put aside."""
         account, orders = Account(), iter(_Order)
         order = next(orders)
         while (rest := self._range(None)) is not None:
             before = self.count
-            written, waits = self._round(whole, write, rest, order)
+            written, waits = self._round(whole, rest, order)
             account = _sum(account, written)
             if not waits:
                 break
@@ -83,7 +82,7 @@ class LateRejects:
                 order = next(orders)
         return account
 
-    def _round(self, whole: Staging, write: Write, rest: _Range, order: _Order) -> tuple[Account, bool]:
+    def _round(self, whole: Staging, rest: _Range, order: _Order) -> tuple[Account, bool]:
         """Try these rows; what became of those that went in, and whether others wait."""
         account, waits, waiting = Account(), False, [rest]
         # Rows that are put aside leave others without what they refer to.
@@ -93,7 +92,7 @@ class LateRejects:
             try:
                 with self._connection.begin_nested():
                     staging = self._look_at(part) or whole
-                    written = write(staging, part.rows)
+                    written = Merge(staging, self._plan, self._merge.plan).write(self._connection, part.rows)
                     if self._refers and self._window is not None:  # the others will be tried once more
                         self._connection.execute(delete(self._table).where(self._is_in(part)))
             except DBAPIError as error:
@@ -124,9 +123,7 @@ class LateRejects:
 
     def reject(self, number: int, reason: Reason) -> None:
         """Put a staged row aside."""
-        if self._work.rejects is None:
-            raise AssertionError("a load that puts no rows aside")
-        self._work.rejects.add(number, reason)
+        self._rejects.add(number, reason)
         self._connection.execute(delete(self._table).where(self._number == number))
         self.count += 1
 
@@ -135,14 +132,14 @@ class LateRejects:
         if column is None and constraint is not None and len(constraint.columns) == 1:
             column = constraint.columns[0]
         value = None
-        if column in self._work.plan.names:
+        if column in self._plan.names:
             text = func.concat(self._table.c[column])
             value = self._connection.execute(select(text).where(self._number == number)).scalar_one()
         self.reject(number, Reason(failure.code, failure.message, column, value))
 
     def _probe(self, constraint: Constraint | None) -> None:
         """Put the rows aside that violate the constraint for certain: those that the load would write."""
-        plan = self._work.plan
+        plan = self._plan
         if constraint is None or not self._writes(constraint) or not can_probe(constraint, plan, has_all=True):
             return
         while True:
@@ -158,7 +155,7 @@ class LateRejects:
 
     def _writes(self, constraint: Constraint) -> bool:
         """Whether a row that is written has the staged values in all columns of the constraint."""
-        plan = self._work.plan
+        plan = self._plan
         if plan.merge is None:
             return False
         kept = set(constraint.columns) - set(plan.merge.overwritten)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,24 +46,17 @@ from harborctl.load.ledger.dedupe import (
     refuse_unfinished,
 )
 from harborctl.load.ledger.standing import Standing, standing_of
-from harborctl.load.merge.key_watch import UNIQUE_VIOLATION, KeyWatch, Places
-from harborctl.load.merge.preview import sent
-from harborctl.load.modes import Work, carry_out, check_target, truncates
+from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
+from harborctl.load.modes import Outcome, carry_out, check_target, truncates
 from harborctl.load.plan.plan import Plan, make_plan, settle_columns
-from harborctl.load.rejects.isolate import write_carefully
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.rejects.spool import Rejects
 from harborctl.load.run.chunk_rules import in_parts
+from harborctl.load.run.stream import stream_rows
 from harborctl.load.session.backend import end_signed, new_key, sign
 from harborctl.load.session.locks import lock_target
 from harborctl.load.session.retry import may_pass, pause
-from harborctl.load.write.bad_row import Written
-from harborctl.load.write.copy import write_copy
-from harborctl.load.write.planned_rows import planned_rows
-from harborctl.load.write.staging import MOST_COLUMNS
-from harborctl.load.write.values import write_values
 from harborctl.model import (
-    Change,
     Earlier,
     ErrorInfo,
     FileResult,
@@ -72,7 +64,6 @@ from harborctl.model import (
     LoadResult,
     Lock,
     Mode,
-    OnDuplicate,
     Status,
     WriterName,
 )
@@ -80,21 +71,16 @@ from harborctl.sources.files import check_unchanged, find_files
 from harborctl.sources.open import open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
     from harborctl.db.engine import Database
     from harborctl.load.rejects.settle import Ending
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import Account
-    from harborctl.sources.batch import Batch, Source
+    from harborctl.sources.batch import Source
     from harborctl.sources.files import SourceFile
-
-# A source that ends within these rows and bytes goes through `values` when nobody chose: its round trips cost less than
-# a COPY and a second thread would.
-SMALL_LOAD_ROWS = 2000
-SMALL_LOAD_BYTES = 4 * 1024 * 1024
 
 logger = logging.getLogger("harborctl")
 
@@ -309,7 +295,8 @@ class Attempt:
 
     def _load(self, connection: Connection) -> LoadResult:
         self.sign(connection)
-        work, account = self.write(connection)
+        outcome = self.write(connection)
+        account, target = outcome.account, self.plans[0].target
         if self.ending:
             account = replace(account, rows_read=account.rows_read + self.ending.rejected)
         self.check_expected(account.rows_read)
@@ -318,14 +305,14 @@ class Attempt:
             self.ending.settle(account.rows_read, dry_run=self.options.dry_run)
         if self.options.dry_run:
             check_unchanged(self.found)
-            return self._dry_result(connection, work, account)
+            return self._dry_result(connection, outcome, account)
         self.progress.stage("analyze")
         changed = account.inserted + account.updated + account.deleted
-        analyze_after(connection, work.plan.target, changed, self.options.analyze)
+        analyze_after(connection, target, changed, self.options.analyze)
         has_rejects = self.ending is not None and self.ending.rejected
         status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
-        result = replace(self.summary(status), cascaded=work.cascaded)
-        result = replace(result, **asdict(account), notes=(*result.notes, *work.notes))
+        result = replace(self.summary(status), cascaded=outcome.cascaded)
+        result = replace(result, **asdict(account), notes=(*result.notes, *outcome.notes))
         with on_empty_path(connection):
             self.refuse_twice(connection, result)
             if self.keeps_record:
@@ -356,23 +343,23 @@ class Attempt:
         meanings = [meaning_of(self.options, source) for source in self.sources]
         record.finish(connection, self.options, result, self.target, self.started_at, mark, self.standing, meanings)
 
-    def write(self, connection: Connection) -> tuple[Work, Account]:
+    def write(self, connection: Connection) -> Outcome:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
         leave_users_path(connection)  # an earlier piece of this transaction has taken it
         self.target = target = self._locked_target(connection)
         if self.needs_standing:
             self.standing = standing_of(connection, target)  # now that nobody else empties it
-        session = self.make_plans(connection, target)
+        self.make_plans(connection, target)
         # From here to the COMMIT: what the table does by itself finds what it would find without us.
         take_users_path(connection)
         if self.ending:
             self.ending.prepare(self.plans)
         self.start_progress()
-        work = self._work(connection, self.plans, session)
-        account = carry_out(work)
-        return work, account
+        rows = stream_rows(self.sources, self.plans, self.options, self.rejects, self.progress)
+        self.writer = rows.plan.writer
+        return carry_out(connection, rows, self.options, self.rejects, self.progress)
 
-    def make_plans(self, connection: Connection, target: Target) -> Session:
+    def make_plans(self, connection: Connection, target: Target) -> None:
         """Settle what becomes of each column of each source."""
         # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
         # sends COPY data, would wait forever for a server that waits for its reader.
@@ -388,7 +375,6 @@ class Attempt:
         plans = [plan if len(source.schema) else full for source, plan in zip(self.sources, plans, strict=True)]
         _check_same_columns(self.sources, plans)
         self.plans = plans
-        return session
 
     def _locked_target(self, connection: Connection) -> Target:
         """The target as it is once nobody can change it any more."""
@@ -413,70 +399,6 @@ class Attempt:
                 code="unexpected_rows",
                 hint="Look whether the source is complete; --expect-rows says how many there may be.",
             )
-
-    def _work(self, connection: Connection, plans: list[Plan], session: Session) -> Work:
-        plan = plans[0]
-        rejects = self.rejects
-        watch, places, changes = KeyWatch(plan, refuses=rejects is None), Places(), list[Change]()
-        keeps_places = (
-            rejects is None
-            and plan.merge is not None
-            and (
-                bool(plan.lacks) or not plan.merge.key.is_plain or self.options.merge.on_duplicate is OnDuplicate.ERROR
-            )
-        )
-        bytes_before = 0
-
-        def watched(number: int, source: Source, plan: Plan) -> Iterator[Batch]:
-            nonlocal bytes_before
-            malformed = rejects.taker(number) if rejects is not None else None
-            refuse = rejects.noter(number) if rejects is not None else None
-            for batch in planned_rows(source, plan, malformed, refuse):
-                self.progress.bytes_read(bytes_before + source.position())
-                watch.see(plan, batch)
-                if keeps_places:
-                    places.see(batch)
-                if self.options.dry_run and not plan.mode.by_key and not any(c.kind == "inserted" for c in changes):
-                    with suppress(BadRow):
-                        changes.extend(sent(plan, batch))
-                yield batch
-            bytes_before += source.position()
-
-        streams = [watched(n, source, plan) for n, (source, plan) in enumerate(zip(self.sources, plans, strict=True))]
-        first = self._choose_writer(streams[0])
-
-        def write(table: Table, *, freeze: bool = False, number: str | None = None) -> Written:
-            written = Written()
-            if work.careful:
-                return write_carefully(work, table, [first, *streams[1:]], plans, session, number)
-            for batches, plan in zip([first, *streams[1:]], plans, strict=True):
-                if self.writer is WriterName.VALUES:
-                    written += write_values(connection, table, plan, batches, self.progress, self.options.batch_size)
-                else:
-                    written += write_copy(connection, table, plan, batches, self.progress, freeze=freeze)
-            return written
-
-        work = Work(connection, self.options, plan, self.writer, write, watch, places, self.progress, changes, rejects)
-        return work
-
-    def _choose_writer(self, batches: Iterator[Batch]) -> Iterable[Batch]:
-        plan = self.plans[0]
-        # What INSERT stages is numbered, and a table this wide has no room for a number.
-        is_full = plan.mode.by_key and len(plan.names) >= MOST_COLUMNS
-        if self.options.writer is not WriterName.AUTO or len(self.sources) > 1 or is_full:
-            self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
-            return batches
-        taken: list[Batch] = []
-        rows = size = 0
-        for batch in batches:
-            taken.append(batch)
-            rows += batch.records.num_rows
-            size += batch.records.nbytes
-            if rows > SMALL_LOAD_ROWS or size > SMALL_LOAD_BYTES:
-                self.writer = WriterName.COPY
-                return chain(taken, batches)
-        self.writer = WriterName.VALUES
-        return taken
 
     def start_progress(self) -> None:
         """Tell how much there is to read."""
@@ -575,18 +497,18 @@ class Attempt:
                 for key in self.keys:
                     end_signed(connection, key)
 
-    def _dry_result(self, connection: Connection, work: Work, account: Account) -> LoadResult:
+    def _dry_result(self, connection: Connection, outcome: Outcome, account: Account) -> LoadResult:
         # A COMMIT would check what is deferred.
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        notes = tuple(work.notes)
+        notes, plan = outcome.notes, self.plans[0]
         if account.inserted + account.updated:
-            sequences = [c.sequence for c in work.plan.target.columns if c.sequence and c.name not in work.plan.names]
+            sequences = [c.sequence for c in plan.target.columns if c.sequence and c.name not in plan.names]
             notes += tuple(
                 f"the numbers that this dry run took from the sequence {sequence} are lost: sequences do not roll back"
                 for sequence in sequences
             )
-        changes = sorted(work.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
-        result = replace(self.summary(Status.DRY_RUN), cascaded=work.cascaded)
+        changes = sorted(outcome.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
+        result = replace(self.summary(Status.DRY_RUN), cascaded=outcome.cascaded)
         with on_empty_path(connection):
             self.refuse_twice(connection, result)
         return replace(result, **asdict(account), changes=tuple(changes), notes=(*result.notes, *notes))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from harborctl.load.modes import Work
-    from harborctl.model import Account, RejectReason
+    from harborctl.load.modes import Outcome
+    from harborctl.model import RejectReason
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -75,7 +75,7 @@ def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
 class _Trial(Attempt):
     """A load that ends when it has found some bad rows."""
 
-    def write(self, connection: Connection) -> tuple[Work, Account]:
+    def write(self, connection: Connection) -> Outcome:
         """See `Attempt`."""
         if self.rejects is None or self.ending is None:
             raise AssertionError("a trial puts rows aside")

@@ -106,7 +106,7 @@ class LocalLane:
                 if options.rejects.rejecting:
                     attempt.rejects = Rejects()
                     stack.callback(attempt.rejects.close)
-                _, account = attempt.write(connection)
+                account = attempt.write(connection).account
                 rejected = self._keep_rejects(connection, piece, attempt)
                 whole, read = self._job.digests[piece.file], source.result().sha256
                 # What has no digest by piece may be read by its name, which can be another file's by now.

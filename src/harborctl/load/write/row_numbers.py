@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from harborctl.codecs.codec import codec
+from harborctl.codecs.codec import Session, codec
 from harborctl.load.plan.plan import PlannedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from harborctl.codecs.codec import Session
     from harborctl.load.plan.plan import Plan
     from harborctl.sources.batch import Batch
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 SOURCE_FACTOR = 1 << 44
 
 
-def numbered_plan(plan: Plan, name: str, session: Session) -> Plan:
+def numbered_plan(plan: Plan, name: str) -> Plan:
     """The plan with the column `name` for the number, which comes last in its batches."""
     column = replace(
         plan.target.columns[0],
@@ -39,7 +38,7 @@ def numbered_plan(plan: Plan, name: str, session: Session) -> Plan:
         sequence=None,
         folding=None,
     )
-    filled = PlannedColumn(column, len(plan.positions), None, codec(pa.int64(), column, session))
+    filled = PlannedColumn(column, len(plan.positions), None, codec(pa.int64(), column, Session(utc=False)))
     read = [planned for planned in plan.columns if planned.position is not None]
     return replace(plan, columns=(*read, filled, *(c for c in plan.columns if c.position is None)))
 

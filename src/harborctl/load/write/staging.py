@@ -13,6 +13,7 @@ from sqlalchemy.schema import CreateTable
 from harborctl.db.catalog import ServerType
 from harborctl.db.failures import translate
 from harborctl.errors import AccessDenied, TargetError
+from harborctl.load.plan.route import MOST_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 TEMPORARY_SCHEMA = "pg_temp"
 STAGING = "harborctl_staging"
 ROW_NUMBER = "harborctl_row"
-
-# https://www.postgresql.org/docs/current/limits.html
-MOST_COLUMNS = 1600
 
 
 @dataclass(frozen=True, slots=True)
