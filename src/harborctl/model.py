@@ -3,14 +3,13 @@
 Nothing here imports a heavy library; `harborctl --help` reads this module.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from harborctl.errors import HarborctlError
+from harborctl.errors import HarborctlError, UsageError
+from harborctl.options import Option, Panel, as_text, delimiter_character, key_parts, names, pairs, quote_character
 
 
 class Mode(StrEnum):
@@ -147,37 +146,81 @@ class CsvDialect:
         delimiter, quote, escape: one single-byte character each; `escape` None means the same as `quote`. With '' for a
             quote no character is one.
         encoding: a Python codec name.
-        nulls: unquoted spellings of NULL.
-        header: the first record names the columns.
         columns: names that replace the header's, or stand in for it when there is none.
-        skip_lines: physical lines to leave out before the header.
-        max_record_bytes: a larger record is bad; of JSON Lines, too. None is 1 GiB, of JSON Lines 256 MiB.
-        skip_footer: physical lines to leave out at the end of the file.
-        skip_blank_lines: leave out lines with nothing on them but spaces and tabs.
-        trim: leave out white space at both ends of each field, in quotes and outside.
+        max_record_bytes: of JSON Lines, too. None is 1 GiB, of JSON Lines 256 MiB.
         short_rows: NULL takes a missing field for an unquoted `nulls[0]`.
-        force_null, force_not_null: columns of the table, or `*`, whose quoted fields may be NULL, too, or none of whose
-            fields is.
-        decimal: the sign before the decimals of numbers.
+        force_null, force_not_null: columns of the table, or `*`.
     """
 
-    delimiter: str = ","
-    quote: str = '"'
-    escape: str | None = None
-    encoding: str = "utf-8"
-    nulls: tuple[str, ...] = ("",)
-    header: bool = True
-    columns: tuple[str, ...] = ()
-    skip_lines: int = 0
-    max_record_bytes: int | None = None
-    skip_footer: int = 0
-    skip_blank_lines: bool = False
-    trim: bool = False
-    short_rows: ShortRows = ShortRows.ERROR
-    extra_fields: ExtraFields = ExtraFields.ERROR
-    force_null: tuple[str, ...] = ()
-    force_not_null: tuple[str, ...] = ()
-    decimal: str = "."
+    delimiter: Annotated[
+        str, Option("--delimiter", metavar="C", read=delimiter_character, help="One character, or 'tab'.")
+    ] = ","
+    quote: Annotated[str, Option("--quote", metavar="C", read=quote_character, help="One character, or 'none'.")] = '"'
+    escape: Annotated[str | None, Option("--escape", metavar="C", help="\\[default: the quote]")] = None
+    encoding: Annotated[str, Option("--encoding", metavar="NAME", help="PostgreSQL's name of it, or Python's.")] = (
+        "utf-8"
+    )
+    nulls: Annotated[
+        tuple[str, ...],
+        Option("--null", metavar="TEXT", help="Unquoted text that is NULL; repeatable. \\[default: empty]"),
+    ] = ("",)
+    header: Annotated[bool, Option("--no-header", help="The first line is a row.")] = True
+    columns: Annotated[
+        tuple[str, ...], Option("--columns", metavar="A,B", read=names, help="The file's columns, in order.")
+    ] = ()
+    skip_lines: Annotated[int, Option("--skip-lines", metavar="N", least=0, help="Lines before the header.")] = 0
+    max_record_bytes: Annotated[
+        int | None,
+        Option(
+            "--max-record-bytes",
+            metavar="N",
+            least=1,
+            help="A larger record of CSV, or line of JSON, is bad. \\[default: 1 GiB; of JSON Lines 256 MiB]",
+        ),
+    ] = None
+    skip_footer: Annotated[int, Option("--skip-footer", metavar="N", least=0, help="The last lines.")] = 0
+    skip_blank_lines: Annotated[
+        bool, Option("--skip-blank-lines", help="Leave out lines of nothing but spaces and tabs.")
+    ] = False
+    trim: Annotated[
+        bool,
+        Option(
+            "--trim", help="Leave out white space around each field, in quotes, too, before it is compared with --null."
+        ),
+    ] = False
+    short_rows: Annotated[
+        ShortRows,
+        Option("--short-rows", help="With too few fields a row is bad, or each missing one is an unquoted --null."),
+    ] = ShortRows.ERROR
+    extra_fields: Annotated[
+        ExtraFields, Option("--extra-fields", help="Fields behind the last column: a bad row, or left out.")
+    ] = ExtraFields.ERROR
+    force_null: Annotated[
+        tuple[str, ...],
+        Option(
+            "--force-null",
+            metavar="COL[,COL]|*",
+            read=names,
+            help="Columns of the table in which a quoted --null is NULL, too.",
+        ),
+    ] = ()
+    force_not_null: Annotated[
+        tuple[str, ...],
+        Option(
+            "--force-not-null",
+            metavar="COL[,COL]|*",
+            read=names,
+            help="Columns of the table in which an unquoted --null is text.",
+        ),
+    ] = ()
+    decimal: Annotated[
+        str,
+        Option(
+            "--decimal",
+            metavar=".|,",
+            help="What is before decimals in columns of numeric, real and double precision.",
+        ),
+    ] = "."
 
     def meaning(self) -> dict[str, object]:
         """What the ledger keeps of it, and a fingerprint is made of. What was added since ledgers were first written is
@@ -202,9 +245,27 @@ class ColumnOptions:
         skipped: source columns to leave out. These and those of `maps` go by name, or as `#3` by position.
     """
 
-    maps: tuple[tuple[str, str], ...] = ()
-    constants: dict[str, str] = field(default_factory=dict)
-    skipped: frozenset[str] = frozenset()
+    maps: Annotated[
+        tuple[tuple[str, str], ...],
+        Option(
+            "--map",
+            metavar="SRC=DST",
+            read=pairs,
+            help="Rename a column; repeatable. SRC may be a position, as #3.",
+        ),
+    ] = ()
+    constants: Annotated[
+        dict[str, str], Option("--set", metavar="COL=VALUE", read=pairs, help="Fill a column; repeatable.")
+    ] = field(default_factory=dict)
+    skipped: Annotated[
+        frozenset[str],
+        Option(
+            "--skip-columns",
+            metavar="A,B",
+            read=names,
+            help="Leave source columns out, by name or, as #3, by position.",
+        ),
+    ] = frozenset()
 
     @property
     def renames(self) -> dict[str, str | list[str]]:
@@ -231,36 +292,103 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.rows:,} rows" if self.rows is not None else f"{self.percent or 0:g} %"
 
+    @classmethod
+    def read(cls, option: Option, given: str) -> "Limit":
+        """`500` or `5%`."""
+        number = given.strip().removesuffix("%")
+        is_share = number != given.strip()
+        try:
+            limit = cls(percent=float(number)) if is_share else cls(rows=int(number))
+        except ValueError:
+            limit = cls(rows=-1)
+        if not (limit.rows or 0) >= 0 or not 0 <= (limit.percent or 0) <= 100:
+            raise UsageError(
+                f"{option.long} {given} is neither a number of rows nor a percentage", hint="Say 500, or 5%."
+            )
+        return limit
+
+
+# In which modes the options of a merge mean something.
+_KEYED = frozenset({Mode.IGNORE, Mode.UPSERT, Mode.SYNC})
+_UPDATING = frozenset({Mode.UPSERT, Mode.SYNC})
+_UPSERT, _SYNC, _REPLACE = frozenset({Mode.UPSERT}), frozenset({Mode.SYNC}), frozenset({Mode.REPLACE})
+
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions:
     """How rows of the load meet rows of the table.
 
     Attributes:
-        key: what identifies a row in ignore, upsert and sync: columns, or the expression of an index; empty means the
-            primary key.
-        newest_by: the row with the highest value in this column wins, also against the table's. Upsert only.
-        keep: columns that an update never overwrites.
-        touch: a column that becomes now() in each row that is written.
-        max_delete: sync: with more rows to delete nothing is done; None is a fifth of the table's.
-        allow_empty: sync: no rows at all mean that the table becomes empty.
-        no_block: replace: DELETE instead of TRUNCATE, so that readers need not wait.
-        no_lock: sync and replace with `no_block`: others may write to the target meanwhile.
-        update_only: upsert: rows whose key is new are left alone.
-        cascade: sync: foreign keys may delete rows of other tables along.
+        key: columns, or the expression of an index; empty means the primary key.
+        newest_by: the row with the highest value in this column wins, also against the table's.
+        max_delete: None is a fifth of the table's rows.
+        no_block: DELETE instead of TRUNCATE.
     """
 
-    key: tuple[str, ...] = ()
-    newest_by: str | None = None
-    on_duplicate: OnDuplicate = OnDuplicate.LAST
-    keep: tuple[str, ...] = ()
-    touch: str | None = None
-    max_delete: Limit | None = None
-    allow_empty: bool = False
-    no_block: bool = False
-    no_lock: bool = False
-    update_only: bool = False
-    cascade: bool = False
+    key: Annotated[
+        tuple[str, ...],
+        Option(
+            "--key",
+            "-k",
+            metavar="COL[,COL]",
+            read=key_parts,
+            modes=_KEYED,
+            help="What identifies a row in ignore, upsert, sync: columns, or the expression of an index."
+            " \\[default: the primary key]",
+        ),
+    ] = ()
+    newest_by: Annotated[
+        str | None,
+        Option("--newest-by", metavar="COL", modes=_UPSERT, help="upsert: the row with the highest COL wins."),
+    ] = None
+    on_duplicate: Annotated[
+        OnDuplicate,
+        Option(
+            "--on-duplicate",
+            said=OnDuplicate | None,
+            modes=_KEYED,
+            help="Of several rows with one key. \\[default: last]",
+        ),
+    ] = OnDuplicate.LAST
+    keep: Annotated[
+        tuple[str, ...],
+        Option("--keep", metavar="COL[,COL]", read=names, modes=_UPDATING, help="Never overwrite these."),
+    ] = ()
+    touch: Annotated[
+        str | None,
+        Option("--touch", metavar="COL", modes=_UPDATING, help="Set it to now() in each row written."),
+    ] = None
+    max_delete: Annotated[
+        Limit | None,
+        Option(
+            "--max-delete",
+            metavar="N|N%",
+            said=str | None,
+            read=Limit.read,
+            modes=_SYNC,
+            help="sync: with more to delete do nothing. \\[default: 20%]",
+        ),
+    ] = None
+    allow_empty: Annotated[
+        bool, Option("--allow-empty", modes=_SYNC, help="sync: a source without rows empties the table.")
+    ] = False
+    no_block: Annotated[
+        bool, Option("--no-block", modes=_REPLACE, help="replace: readers see the old rows, and need not wait.")
+    ] = False
+    no_lock: Annotated[
+        bool,
+        Option(
+            "--no-lock",
+            modes=_SYNC | _REPLACE,
+            help="sync, replace --no-block: let others write to the table meanwhile. Their rows may stay.",
+        ),
+    ] = False
+    update_only: Annotated[
+        bool, Option("--update-only", modes=_UPSERT, help="upsert: leave rows alone whose key is new.")
+    ] = False
+    cascade: Annotated[
+        bool, Option("--cascade", modes=_SYNC, help="sync: let foreign keys delete rows of other tables along.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,27 +404,71 @@ class RowRange:
     def __str__(self) -> str:
         return f"{'' if self.low is None else self.low}..{'' if self.high is None else self.high}"
 
+    @classmethod
+    def read(cls, option: Option, given: str) -> "RowRange":
+        """`1000..2000`, either of them left out, or a number alone."""
+        low, dots, high = given.partition("..")
+        try:
+            wanted = cls(int(low) if low else None, int(high if dots else low) if high or not dots else None)
+        except ValueError:
+            wanted = cls(1, 0)
+        if not (wanted.low or 0) <= (wanted.high if wanted.high is not None else wanted.low or 0) or given == "..":
+            raise UsageError(f"{option.long} {given} is not a range of rows", hint="Say 1000..2000, 1000.. or ..2000.")
+        return wanted
+
 
 @dataclass(frozen=True, slots=True)
 class RejectOptions:
     """What rows are bad, and what becomes of them.
 
     Attributes:
-        file: where rejects go; None is `<stem>.rejects.<suffix>` in the working directory.
-        format: None is the source's own.
-        limit: with more rejects nothing is committed; None for no limit.
-        force: an older reject file may be written over.
-        checks: SQL conditions over the columns of the target that the load fills; a row for which one is false is bad.
-        expected: how many rows the sources hold; with others nothing is committed.
+        file: None is `<stem>.rejects.<suffix>` in the working directory.
+        limit: None for no limit.
+        checks: conditions over the columns of the target that the load fills.
+        expected: how many rows the sources hold.
     """
 
-    on_error: OnError = OnError.ABORT
-    file: str | None = None
-    format: RejectFormat | None = None
-    limit: Limit | None = None
-    force: bool = False
-    checks: tuple[str, ...] = ()
-    expected: RowRange | None = None
+    on_error: Annotated[OnError, Option("--on-error", help="End the load, or put bad rows aside.")] = OnError.ABORT
+    file: Annotated[
+        str | None,
+        Option(
+            "--reject-file",
+            metavar="PATH",
+            said=Path | None,
+            read=as_text,
+            of_rejects=True,
+            help="Where bad rows go. \\[default: <stem>.rejects.csv]",
+        ),
+    ] = None
+    format: Annotated[
+        RejectFormat | None,
+        Option("--reject-format", of_rejects=True, help="\\[default: the source's own format]"),
+    ] = None
+    limit: Annotated[
+        Limit | None,
+        Option(
+            "--max-rejects",
+            metavar="N|N%",
+            said=str | None,
+            read=Limit.read,
+            of_rejects=True,
+            help="With more, nothing is committed.",
+        ),
+    ] = None
+    force: Annotated[bool, Option("--force", of_rejects=True, help="Write over an older reject file.")] = False
+    checks: Annotated[
+        tuple[str, ...], Option("--check", metavar="SQL", help="A row for which this is false is bad; repeatable.")
+    ] = ()
+    expected: Annotated[
+        RowRange | None,
+        Option(
+            "--expect-rows",
+            metavar="MIN..MAX",
+            said=str | None,
+            read=RowRange.read,
+            help="With fewer or more rows in the source, nothing is committed.",
+        ),
+    ] = None
 
     @property
     def rejecting(self) -> bool:
@@ -306,51 +478,81 @@ class RejectOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a load meets other runs, and what it does when it cannot go on.
+    """How a load meets other runs, and what it does when it cannot go on. `commit_every` None commits once."""
 
-    Attributes:
-        again: load even what the ledger says is in.
-        lock: when another run holds the target's lock.
-        retries: how often a load is begun anew after a failure that may pass.
-        commit_every: rows after which a load commits what there is; None commits once, at the end.
-        jobs: connections that load at once.
-    """
-
-    again: bool = False
-    lock: Lock = Lock.WAIT
-    retries: int = 3
-    commit_every: int | None = None
-    jobs: int = 1
+    again: Annotated[bool, Option("--again", help="Append also files that the ledger says are in.")] = False
+    lock: Annotated[
+        Lock,
+        Option(
+            "--lock",
+            help="While another load into the table runs, other than appends: wait, fail (exit 5), or skip this one.",
+        ),
+    ] = Lock.WAIT
+    retries: Annotated[
+        int,
+        Option(
+            "--retries",
+            metavar="N",
+            least=0,
+            help="Begin anew after what passes: lost connections, restarts of the server, deadlocks, lock timeouts.",
+        ),
+    ] = 3
+    commit_every: Annotated[
+        int | None,
+        Option(
+            "--commit-every",
+            metavar="ROWS",
+            least=1,
+            help="Commit after so many rows; a rerun goes on where this one ended. append, ignore, upsert.",
+        ),
+    ] = None
+    jobs: Annotated[int, Option("--jobs", "-j", metavar="N", least=1, help="append: load by N processes.")] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """Everything that one `harborctl load` was asked to do.
+    """Everything that one load was asked to do, and how it is said: the options of `harborctl load` and the keys of a
+    job's load are made from these fields, in their order.
 
     Attributes:
-        sources: paths, globs, or `-` for standard input, in load order.
-        table: `[schema.]table`; None takes the single source's stem.
-        dry_run: do all of it, tell what changed, and roll back.
-        batch_size: rows in one round trip of the `values` writer.
+        sources: in load order.
+        table: None takes the single source's stem.
         date_order: DateStyle's order while the load runs; None leaves the session's.
-        ledger: record the load; False works in a database without our tables.
+        ledger: False works in a database without our tables.
     """
 
-    sources: tuple[str, ...]
-    table: str | None = None
-    mode: Mode = Mode.APPEND
-    merge: MergeOptions = field(default_factory=MergeOptions)
-    rejects: RejectOptions = field(default_factory=RejectOptions)
-    dry_run: bool = False
-    format: SourceFormat | None = None
-    dialect: CsvDialect = field(default_factory=CsvDialect)
-    columns: ColumnOptions = field(default_factory=ColumnOptions)
-    writer: WriterName = WriterName.AUTO
-    batch_size: int = 1000
-    analyze: Analyze = Analyze.AUTO
-    date_order: DateOrder | None = None
-    ledger: bool = True
-    run: RunOptions = field(default_factory=RunOptions)
+    sources: Annotated[
+        tuple[str, ...],
+        Option(metavar="SOURCE...", help="Files, globs in quotes (** for folders below), pipes, or - for stdin."),
+    ]
+    table: Annotated[
+        str | None,
+        Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Target. \\[default: the file's stem]"),
+    ] = None
+    mode: Annotated[Mode, Option("--mode", "-m", help="What to do about rows that are there.")] = Mode.APPEND
+    dry_run: Annotated[bool, Option("--dry-run", help="Do all of it, show what changes, and roll back.")] = False
+    format: Annotated[SourceFormat | None, Option("--format", help="Format. \\[default: by the file's suffix]")] = None
+    writer: Annotated[WriterName, Option("--writer", help="How rows travel.")] = WriterName.AUTO
+    batch_size: Annotated[
+        int, Option("--batch-size", metavar="N", least=1, help="Rows in a round trip of the values writer.")
+    ] = 1000
+    analyze: Annotated[Analyze, Option("--analyze", help="ANALYZE the table; auto: if over a tenth of it changed.")] = (
+        Analyze.AUTO
+    )
+    rejects: Annotated[RejectOptions, Panel("Bad rows")] = field(default_factory=RejectOptions)
+    ledger: Annotated[bool, Option("--no-ledger", help="Keep no record of this load in the database.")] = True
+    merge: Annotated[MergeOptions, Panel("Rows that meet rows of the table")] = field(default_factory=MergeOptions)
+    run: Annotated[RunOptions, Panel("Runs that are repeated, and runs at the same time")] = field(
+        default_factory=RunOptions
+    )
+    columns: Annotated[ColumnOptions, Panel("Columns")] = field(default_factory=ColumnOptions)
+    dialect: Annotated[CsvDialect, Panel("CSV dialect: the defaults are COPY's, with a header")] = field(
+        default_factory=CsvDialect
+    )
+    date_order: Annotated[
+        DateOrder | None,
+        Option("--date-order", help="How the database reads 01/02/03, in any format. \\[default: its DateStyle]"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +604,7 @@ class ErrorInfo:
     hint: str | None = None
 
     @classmethod
-    def of(cls, error: HarborctlError) -> ErrorInfo:
+    def of(cls, error: HarborctlError) -> "ErrorInfo":
         """What `error` says, taken apart."""
         place = error.location
         return cls(

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import harborctl.sources.csv.source
-from harborctl.cli.load import load_options
 from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
+from harborctl.load.options import load_options
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import (
     CsvDialect,
@@ -153,7 +153,7 @@ def test_a_forced_column_that_is_not_filled_is_told(database: psycopg.Connection
     with pytest.raises(LoadFailed) as failed:
         loads("id,price\n1,2\n", force_null=["prise"])
     assert (failed.value.error.code, failed.value.error.hint) == ("42703", "Did you mean price?")
-    loads('id,cost\n1,""\n', force_null=["price"], renames=["cost=price"])
+    loads('id,cost\n1,""\n', force_null=["price"], map=["cost=price"])
     assert rows(database) == [(1, None)]
 
 
@@ -199,7 +199,7 @@ def test_what_is_asked_for_is_done(database: psycopg.Connection[Any], loads: Loa
 
 def test_a_point_among_numbers_with_commas_is_refused(database: psycopg.Connection[Any], loads: Loads) -> None:
     database.execute("CREATE TABLE t (id int, a numeric(6,2), b float8, c text DEFAULT '1.5')")
-    german = {"delimiter": ";", "decimal": ",", "constants": ["b=2.5"]}
+    german = {"delimiter": ";", "decimal": ",", "set": ["b=2.5"]}
     for value in ("1.234", "1.234,5"):
         for writer in ("values", "copy"):
             with pytest.raises(LoadFailed) as failed:

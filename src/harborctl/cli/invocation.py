@@ -24,6 +24,7 @@ from rich.console import Console
 from harborctl.cli.log_lines import JsonFormatter, LogFormat, TextFormatter, json_line
 from harborctl.errors import HarborctlError, Interrupted, UsageError
 from harborctl.model import ConnectionOptions
+from harborctl.options import Declared, declared
 from harborctl.plain_text import said
 
 COMMON = "Options of every command"
@@ -139,14 +140,19 @@ class Summarized(Exception):
         self.error = error
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function `f(invocation, **own_options)` as a command that also takes the common options."""
+def command(
+    app: typer.Typer, name: str, *, table: type | None = None, **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function `f(invocation, **own_options)` as a command that also takes the common options, and before
+    its own those that the dataclass `table` declares."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
-        own = [
+        own = [_parameter(each) for each in declared(table)] if table else []
+        own += [
             parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in list(inspect.signature(function).parameters.values())[1:]
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         common = list(inspect.signature(_invocation, eval_str=True).parameters.values())
         common_names = {parameter.name for parameter in common}
@@ -170,6 +176,26 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
         return function
 
     return register
+
+
+def _parameter(declared: Declared) -> inspect.Parameter:
+    """An option of a table as Typer takes it."""
+    option = declared.option
+    info: Any = typer.Argument(help=option.help, metavar=option.metavar)
+    if option.long:
+        info = typer.Option(
+            *(flag for flag in (option.long, option.short) if flag),
+            help=option.help,
+            metavar=option.metavar,
+            min=option.least,
+            rich_help_panel=declared.panel,
+        )
+    return inspect.Parameter(
+        declared.key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if declared.required else declared.default,
+        annotation=Annotated[declared.kind, info],
+    )
 
 
 def _refuse_url(given: object, name: str) -> None:

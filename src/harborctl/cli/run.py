@@ -64,14 +64,13 @@ def run(
     ping: PingOption = None,
 ) -> None:
     """Run a job: several loads, then SQL, then reports. It ends with the worst exit code of its parts."""
-    from harborctl.cli.load import load_keys
     from harborctl.config import load_config
     from harborctl.jobs.file import find_job
     from harborctl.jobs.notify import Watchers, told
     from harborctl.jobs.run import JobOptions, check_reports, run_job
 
     config = load_config(invocation.connection.config)
-    found = _only(find_job(config, job, _day(day), load_keys()), only or [])
+    found = _only(find_job(config, job, _day(day)), only or [])
     folders = _report_folders(config) if found.reports else []
     check_reports(found, folders)
     if check:

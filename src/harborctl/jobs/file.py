@@ -26,48 +26,19 @@ import re
 from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from harborctl.config import Config, nearest
 from harborctl.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harborctl.model import LoadOptions
+from harborctl.load.options import load_options
+from harborctl.model import LoadOptions
+from harborctl.options import declared
 
 _PLACEHOLDER = re.compile(r"\{date(?::([^{}]*))?\}")
 # What was meant to be one, where the names of files stand.
 _UNKNOWN = re.compile(r"\{[A-Za-z_]\w*(?::[^{}]*)?\}|\{\s*date[^{}]*\}")
-
-
-@dataclass(frozen=True, slots=True)
-class LoadKey:
-    """What a load of a job may say: an option of `harborctl load`.
-
-    Attributes:
-        name: the argument of the function that makes the options of a load.
-        key: its name in the file.
-        kind: its type, as pydantic understands it.
-        least: the smallest number that it takes.
-    """
-
-    name: str
-    key: str
-    kind: Any
-    default: Any
-    required: bool = False
-    least: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadKeys:
-    """All that a load of a job may say, and what makes the options of a load from it."""
-
-    keys: tuple[LoadKey, ...]
-    make: Callable[..., LoadOptions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +71,7 @@ class Job:
     reports: tuple[JobReport, ...] = field(default=())
 
 
-def find_job(config: Config, name: str, day: date, load_keys: LoadKeys) -> Job:
+def find_job(config: Config, name: str, day: date) -> Job:
     """The job of this name, with `day` in its placeholders.
 
     Raises:
@@ -113,7 +84,7 @@ def find_job(config: Config, name: str, day: date, load_keys: LoadKeys) -> Job:
             hint=nearest(name, config.jobs) or f"Add [[jobs.{name}.loads]] to it.",
         )
     place = f"jobs.{name}"
-    model = _model(load_keys)
+    model = _model()
     try:
         read = model.model_validate(_dated(_underscored(config.jobs[name]), day))
     except ValidationError as invalid:
@@ -121,7 +92,7 @@ def find_job(config: Config, name: str, day: date, load_keys: LoadKeys) -> Job:
     loads: list[JobLoad] = []
     for number, each in enumerate(read.loads):  # type: ignore[attr-defined]  # made from the options
         given = each.model_dump(exclude_unset=True)
-        loads.append(_load(given, load_keys, f"{place}.loads[{number}]", config.file))
+        loads.append(_load(given, f"{place}.loads[{number}]", config.file))
         if [load.name for load in loads].count(loads[-1].name) > 1:
             raise UsageError(
                 f"{place} in {config.file} has two loads of the name {loads[-1].name}",
@@ -176,16 +147,15 @@ def _is_empty(sql: str) -> bool:
         return False  # the server says better what is wrong
 
 
-def _load(given: dict[str, Any], load_keys: LoadKeys, place: str, file: Path) -> JobLoad:
+def _load(given: dict[str, Any], place: str, file: Path) -> JobLoad:
     sources = given.pop("sources", None)
     name, missing_ok = given.pop("name", None), given.pop("missing_ok", False)
     for text in [*(sources or ()), given.get("reject_file")]:
         _refuse_placeholder(text, place, file)
     if not sources:
         raise UsageError(f'{place} in {file} has no source = "…"', code="bad_config")
-    defaults = {each.name: each.default for each in load_keys.keys}
     try:
-        options = load_keys.make(**{**defaults, **given, "sources": sources})
+        options = load_options(**given, sources=sources)
     except UsageError as error:
         raise UsageError(f"{place} in {file}: {error.message}", code=error.code, hint=error.hint) from error
     return JobLoad(name or options.table or sources[0], options, missing_ok)
@@ -212,18 +182,18 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _model(load_keys: LoadKeys) -> type[BaseModel]:
+def _model() -> type[BaseModel]:
     """A job, whose loads have every option of the command line under its long name."""
     strict = ConfigDict(extra="forbid", strict=False)
     fields: dict[str, Any] = {"name": (str | None, None), "missing_ok": (bool, False)}
-    for each in load_keys.keys:
+    for each in declared(LoadOptions):
         kind = each.kind
         if list in {getattr(part, "__origin__", None) for part in (kind, *get_args(kind))}:
             kind = Annotated[kind, BeforeValidator(_listed)]
         elif str in get_args(kind):
             kind = Annotated[kind, BeforeValidator(_text)]
-        default = None if each.required else each.default
-        fields[each.name] = (kind, Field(default=default, alias=each.key, ge=each.least))
+        alias = "source" if each.key == "sources" else each.key
+        fields[each.key] = (kind, Field(default=each.default, alias=alias, ge=each.option.least))
     load = create_model("Load", __config__=strict, **fields)
     return create_model(
         "Job",
