@@ -1,5 +1,7 @@
 """`harborctl run` and `history`: jobs of the configuration file, who is told of them, and what the ledger keeps."""
 
+# ruff: noqa: E501  # a mistake is a line
+
 from __future__ import annotations
 
 import json
@@ -147,7 +149,7 @@ def test_a_failure_is_worse_than_rejects(job: Connection, invoke: Invoke, tmp_pa
 def test_what_no_part_of_a_load_can_do_is_found_by_the_check(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "harborctl.toml").write_text(REJECTING.replace("max_rejects = 1", 'commit_every = 1000\nmode = "sync"'))
     checked = invoke("run", "nightly", "--check")
-    assert (checked.code, "--commit-every commits in parts" in checked.stderr) == (2, True)
+    assert (checked.code, "commit_every commits in parts" in checked.stderr) == (2, True)
     loaded = invoke("load", "orders_20260301.csv", "-t", "orders", "--jobs", "2", "--no-ledger")
     assert (loaded.code, "hint: Leave out --no-ledger" in loaded.stderr) == (2, True)
 
@@ -171,30 +173,53 @@ def test_only_checked(job: Connection, invoke: Invoke) -> None:
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        (('mode = "upsert"', 'mod = "upsert"'), "unknown key jobs.nightly.loads[0].mod", "Did you mean mode?"),
-        (('mode = "upsert"', 'mode = "upsrt"'), "jobs.nightly.loads[0].mode in", ""),
-        (('mode = "upsert"', 'mode = "append"\nkey = "id"'), "--key means nothing in mode append", ""),
-        (('mode = "upsert"', "batch-size = 0"), "jobs.nightly.loads[0].batch_size in", ""),
-        (('mode = "upsert"', 'jobs = "many"'), "jobs.nightly.loads[0].jobs in", ""),
-        (("missing_ok", "missing"), "unknown key jobs.nightly.loads[1].missing", "Did you mean missing_ok?"),
-        (("after", "afterwards"), "unknown key jobs.nightly.afterwards", "Did you mean after?"),
-        (("output", "outptu"), "unknown key jobs.nightly.reports[0].outptu", "Did you mean output?"),
-        (('name = "items"', 'name = "orders"'), "two loads of the name orders", ""),
+        (('mode = "upsert"', 'mod = "upsert"'), "line 8: jobs.nightly.loads[0].mod is an unknown key", "Did you mean mode?"),
+        (('mode = "upsert"', 'mode = "upsrt"'), ".mode must be one of append, ignore, upsert, sync, replace", "Did you mean upsert?"),
+        (('mode = "upsert"', 'mode = 5'), "replace, not 5", ""),
+        (('mode = "upsert"', 'mode = "append"\nkey = "id"'), "line 9: jobs.nightly.loads[0].key means nothing in mode append", "It belongs to mode"),
+        (('mode = "upsert"', 'max_rejects = 5'), "line 8: jobs.nightly.loads[0].max_rejects means nothing without rejects", 'Say on_error = "reject".'),
+        (('mode = "upsert"', 'max_rejects = "x"\non_error = "reject"'), "max_rejects x is neither a number of rows nor a percentage", ""),
+        (('mode = "upsert"', "batch-size = 0"), "line 8: jobs.nightly.loads[0].batch_size must be 1 or more, not 0", ""),
+        (('mode = "upsert"', 'jobs = "many"'), 'loads[0].jobs must be a whole number, not "many"', ""),
+        (('mode = "upsert"', "jobs = 1.5"), "loads[0].jobs must be a whole number, not 1.5", ""),
+        (('mode = "upsert"', "dry_run = 7"), "loads[0].dry_run must be true or false, not 7", ""),
+        (('mode = "upsert"', "key = 7"), "loads[0].key must be a string, or an array of strings, not 7", ""),
+        (('table = "orders"', "table = { name = 1 }"), "line 7: jobs.nightly.loads[0].table must be a string, not a table", ""),
+        (("missing_ok = true", "missing_ok = []"), "line 15: jobs.nightly.loads[1].missing_ok must be true or false, not an array", ""),
+        (("missing_ok", "missing"), "line 15: jobs.nightly.loads[1].missing is an unknown key", "Did you mean missing_ok?"),
+        (("after", "afterwards"), "line 3: jobs.nightly.afterwards is an unknown key", "Did you mean after?"),
+        (("output", "outptu"), "jobs.nightly.reports[0].outptu is an unknown key", "Did you mean output?"),
+        (('output = "history_{date}.csv"', ""), "line 17: jobs.nightly.reports[0] lacks output", 'Add output = "…".'),
+        (('name = "items"', 'name = "orders"'), "jobs.nightly.loads[1] is another load of the name orders", ""),
         (("jobs.nightly", "jobs.nightli"), "has no job nightly", "Did you mean nightli?"),
-        (('"load_history"', '"load_histori"'), "load_histori", "load_history"),
-        (
-            ('"items_*.csv"', '"items_{dat}.csv"'),
-            "loads[1] in harborctl.toml has an unknown placeholder {dat}",
-            "{date}",
-        ),
+        (('"load_history"', '"load_histori"'), "line 17: jobs.nightly.reports[0] is wrong: ", "load_history"),
+        (("{ target =", "{ targt ="), "reports[0] is wrong: report load_history has no parameter", "Did you mean target?"),
+        (('{ target = "public.orders" }', '{ target = [1] }'), "parameters.target must be a string, a number, true or false, or a date, not an array", ""),
+        (('"items_*.csv"', '"items_{dat}.csv"'), "line 13: jobs.nightly.loads[1].source[0] has an unknown placeholder {dat}", "{date}"),
         (('"items_*.csv"', '"items_{Date:%Y}.csv"'), "unknown placeholder {Date:%Y}", "{date:%Y%m%d}"),
-        (('"history_{date}', '"history_{day}'), "reports[0] in harborctl.toml has an unknown placeholder {day}", ""),
-        (('"history_{date}', '"no/history_{date}'), "there is no folder no", "mkdir -p no"),
-        (('source = ["items_*.csv"]', ""), "jobs.nightly.loads[1] in harborctl.toml has no source", ""),
-        (("[jobs.nightly]", '[jobs.nightly]\nconnection = "x"'), "jobs.nightly.connection in", ""),
+        (('"items_*.csv"', '"items_{date:%Y.csv"'), "placeholder without its }: {date:%Y.csv", "{date:%Y%m%d}"),
+        (("{date:%Y%m%d}", "{date:%Y%M%d}"), "line 6: jobs.nightly.loads[0].source asks for the time of a day by %M", "%m the month"),
+        (("{date:%Y%m%d}", "{date:%Y%Q}"), "unknown form %Q in {date:%Y%Q}", "%m the month"),
+        (("{date:%Y%m%d}", "{date:%Y%}"), "unknown form % in {date:%Y%}", ""),
+        (("{date:%Y%m%d}", "{date:Ymd}"), "has a form without any % in {date:Ymd}", ""),
+        (('"{date}" }', '"{dat}" }'), "line 9: jobs.nightly.loads[0].set.day has an unknown placeholder {dat}", "{date}"),
+        (('"public.orders"', '"public.orders_{dat:%Y}"'), "reports[0].parameters.target has an unknown placeholder {dat:%Y}", ""),
+        (('table = "orders"', 'table = "orders_{year}"'), "loads[0].table has an unknown placeholder {year}", ""),
+        (('"history_{date}', '"history_{day}'), "reports[0].output has an unknown placeholder {day}", ""),
+        (('"history_{date}', '"no/history_{date}'), "in a folder that does not exist: no", "mkdir -p no"),
+        (('mode = "upsert"', 'on_error = "reject"\nreject_file = "no no/x"'), "line 9: jobs.nightly.loads[0].reject_file names a file in a folder", "mkdir -p 'no no'"),
+        (('source = ["items_*.csv"]', ""), "line 11: jobs.nightly.loads[1] has no source", ""),
+        (("[jobs.nightly]", '[jobs.nightly]\nconnection = "x"'), "line 3: jobs.nightly.connection names x", "Add [connections.x]"),
         (("[jobs.nightly]", "[jobs.nightly]\n[jobs.nightly]"), "is not TOML: Cannot declare", ""),
+        (("[jobs.nightly]\nafter", "[[jobs.nightly]]\nafter"), "line 2: jobs.nightly must be one table", "Write [jobs.nightly]"),
+        ((JOB, "[jobs.nightly]\nafter = 'x'"), "line 1: jobs.nightly has no loads", "[[jobs.nightly.loads]]"),
+        ((JOB, "[jobs.nightly]\nloads = []"), "line 1: jobs.nightly has no loads", "[[jobs.nightly.loads]]"),
+        ((JOB, "[jobs.nightly.loads]\nsource = 'x'"), "line 1: jobs.nightly.loads must be an array of tables", "Write [[jobs.nightly.loads]]"),
+        ((JOB, "jobs.nightly.loads = [{source = 'x', typ = 1}]"), "line 1: jobs.nightly.loads[0].typ is an unknown key", ""),
+        ((JOB, JOB.replace("[[jobs.nightly.reports]]", "[jobs.nightly.reports]")), "reports must be an array of tables", "Write [[jobs.nightly.reports]]"),
+        ((JOB, "[jobs.nightly]\nloads = ['x.csv']"), "line 2: jobs.nightly.loads[0] must be a table, not \"x.csv\"", ""),
     ],
-)
+)  # fmt: skip
 def test_mistakes(
     job: Connection, invoke: Invoke, tmp_path: Path, change: tuple[str, str], message: str, hint: str
 ) -> None:
@@ -204,6 +229,64 @@ def test_mistakes(
     assert message in result.stderr
     assert hint in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{red}",
+        "{a,b}",
+        '{"date": 1}',
+        "{{1,2},{3,4}}",
+        "{data}",
+        "{}",
+        "a{b",
+        "{time:x}",
+        "{date} {date:%-d.%b %G-W%V %%}",
+    ],
+)
+def test_braces_that_are_no_placeholders(job: Connection, invoke: Invoke, tmp_path: Path, value: str) -> None:
+    (tmp_path / "harborctl.toml").write_text(JOB.replace('"{date}" }', f"{json.dumps(value)} }}"))
+    assert invoke("run", "nightly", "--check").code == 0
+
+
+def test_moments_as_parameters(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    names = ("date", "timestamp", "timestamptz", "boolean")
+    head = "".join(f"-- param: a_{name} {name}\n" for name in names)
+    columns = ", ".join(f"CAST(:a_{name} AS text) AS a_{name}" for name in names)
+    columns = columns.replace(":a_timestamptz", ":a_timestamptz AT TIME ZONE 'UTC'")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "moments.sql").write_text(f"-- title: Moments\n{head}SELECT {columns}")
+    (tmp_path / "items_1.csv").write_text("id\n1\n")
+    (tmp_path / "harborctl.toml").write_text(
+        "[[jobs.nightly.loads]]\nsource = 'items_1.csv'\ntable = 'items'\n[[jobs.nightly.reports]]\n"
+        "report = 'moments'\noutput = 'out.csv'\n[jobs.nightly.reports.parameters]\na_date = 2026-03-01\n"
+        "a_timestamp = 2026-03-01T12:30:00\na_timestamptz = 2026-03-01 12:30:00.5Z\na_boolean = true\n"
+    )
+    summary = ran(invoke)
+    assert [step["status"] for step in summary["steps"]] == ["done"], summary
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == [
+        "2026-03-01,2026-03-01 12:30:00,2026-03-01 12:30:00.5,true"
+    ]
+
+
+def test_each_error_is_told_once_with_its_place(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "orders_20260301.csv").write_text("id\n1\nx\ny\n")
+    told = invoke("run", "nightly", "--date", "2026-03-01").stderr
+    assert told.splitlines()[0].startswith("error: orders: orders_20260301.csv, line 3, column id: ")
+    assert (told.count("invalid input"), told.count("line 3,"), told.count("hint: ")) == (2, 1, 1), told  # also: line 4
+    (tmp_path / "items_1.csv").write_text("id\nz\n")
+    (tmp_path / "harborctl.toml").write_text(JOB.replace("INTO marks", "INTO marcs"))
+    told = invoke("run", "nightly", "--date", "2026-03-01", "--keep-going", "--json").stderr
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert [error.split(": ")[1] for error in errors] == ["orders", "items", "after[0]"]
+    lines = invoke("run", "nightly", "--date", "2026-03-01", "--keep-going", "--log-format", "json").stderr.splitlines()
+    objects = [json.loads(line) for line in lines if json.loads(line)["level"] == "error"]
+    assert [(each["name"], each.get("line")) for each in objects] == [("orders", 3), ("items", 2), ("after[0]", None)]
+    told = invoke("run", "nightly", "--url", "postgresql://nobody@127.0.0.1:1/none").stderr
+    assert told.count("error: ") == 1
+    told = invoke("run", "nightly", "--date", "2026-03-01", "--verbose").stderr
+    assert (told.count("Traceback") > 0, told.count("error: orders: ")) == (True, 1)
 
 
 def test_two_runs_at_once(job: Connection, harborctl: Harborctl, tmp_path: Path) -> None:

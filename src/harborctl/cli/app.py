@@ -14,16 +14,15 @@ from typer.main import get_command
 from harborctl import __version__
 from harborctl.cli import count, db, doctor, history, load, migrate, report, tables
 from harborctl.cli import run as run_job
-from harborctl.cli.invocation import Summarized, drop, print_on, stderr_console
-from harborctl.cli.log_lines import json_line, wants_json
+from harborctl.cli.error_lines import info_of, tell_error
+from harborctl.cli.invocation import Summarized, drop, stderr_console
+from harborctl.cli.log_lines import LogFormat, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
-from harborctl.model import ErrorInfo, Status
-from harborctl.plain_text import as_json, masked, said, said_in_lines
+from harborctl.model import Status
+from harborctl.plain_text import as_json
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from rich.console import Console
 
 app = typer.Typer(
     name="harborctl",
@@ -73,7 +72,7 @@ def run(arguments: list[str], *, stopped: bool = False) -> int:
     except (typer.Abort, KeyboardInterrupt) as error:
         return _fail(Interrupted("interrupted"), arguments, cause=error)
     except Summarized as ended:
-        return _fail(ended.error, arguments, cause=ended, has_summary=True)
+        return _fail(ended.error, arguments, cause=ended, has_summary=True, is_told=ended.is_told)
     except HarborctlError as error:
         return _fail(error, arguments, cause=error)
     except typer.TyperException as error:
@@ -98,46 +97,17 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(error: Exception, arguments: list[str], *, cause: BaseException, has_summary: bool = False) -> int:
-    console = stderr_console()
-    if wants_json(arguments):
-        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
-        fields = asdict(info)
-        line = json_line("error", fields.pop("message"), **fields)
-        print_on(console, line)
-    else:
-        _print_error(console, error, arguments, cause)
+def _fail(
+    error: Exception, arguments: list[str], *, cause: BaseException, has_summary: bool = False, is_told: bool = False
+) -> int:
+    if not is_told:
+        log_format = LogFormat.JSON if wants_json(arguments) else LogFormat.TEXT
+        verbose = "--verbose" in arguments or "-v" in arguments
+        tell_error(stderr_console(), error, log_format, verbose=verbose, cause=cause)
     if "--json" in arguments and not has_summary:
-        info = ErrorInfo.of(error) if isinstance(error, HarborctlError) else ErrorInfo("bug", masked(repr(error)))
         status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
         try:
-            typer.echo(as_json({"status": status, "error": asdict(info)}))
+            typer.echo(as_json({"status": status, "error": asdict(info_of(error))}))
         except OSError:
             drop(sys.stdout)
     return exit_code_of(error)
-
-
-def _print_error(console: Console, error: Exception, arguments: list[str], cause: BaseException) -> None:
-    if not isinstance(error, HarborctlError) or "--verbose" in arguments or "-v" in arguments:
-        import traceback
-
-        print_on(console, said_in_lines("".join(traceback.format_exception(cause))))
-    if isinstance(error, HarborctlError):
-        also = [f"also: {describe(other)}" for other in error.further]
-        lines, hint = [f"error: {describe(error)}", *also], error.hint
-    else:
-        lines, hint = [f"error: {error!r}"], "This is a bug in harborctl; please report it with the lines above."
-    for line in lines:
-        print_on(console, said(line))
-    if hint:
-        print_on(console, said_in_lines(f"hint: {hint}"))
-
-
-def describe(error: HarborctlError) -> str:
-    """The message with the place it is about in front: `orders.csv, line 7, column price: …`."""
-    place = []
-    if error.location:
-        place = [error.location.file, f"line {error.location.line}"]
-    if error.column:
-        place.append(f"column {error.column}")
-    return f"{', '.join(place)}: {error.message}" if place else error.message

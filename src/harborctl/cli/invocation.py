@@ -118,10 +118,6 @@ class Invocation:
         if not self.quiet:
             self._say("info", message)
 
-    def complain(self, message: str) -> None:
-        """Say what went wrong where the command goes on; `--quiet` does not silence it."""
-        self._say("error", message)
-
     def event(self, message: str, **fields: object) -> None:
         """Something that only collectors of logs are told: people see it on stdout."""
         if self.log_format is LogFormat.JSON and not self.quiet:
@@ -133,11 +129,12 @@ class Invocation:
 
 
 class Summarized(Exception):
-    """A command failed with `error`, and has already printed its document on stdout."""
+    """A command failed with `error`, and has already printed its document on stdout; with `is_told`, the error, too."""
 
-    def __init__(self, error: HarborctlError) -> None:
+    def __init__(self, error: HarborctlError, *, is_told: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
+        self.is_told = is_told
 
 
 def command(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harborctl.cli.error_lines import tell_error
 from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, HarborctlError, UsageError
@@ -86,7 +87,7 @@ def run(
         with invocation.telling():
             _print(invocation, job, result)
     if result.error is not None:
-        raise Summarized(result.error)
+        raise Summarized(result.error, is_told=any(part.error is result.error for part in result.parts))
     if outcome.code is not ExitCode.OK:
         raise typer.Exit(outcome.code)
 
@@ -109,13 +110,22 @@ class _Watching:
         """See `Listener`."""
         result = end.result
         if end.error:
-            self.invocation.complain(f"error: {end.name}: {end.error.message}")
+            self._tell(end.error, end.name)
         if result is None:
             return
         self.outcome.add(result)
         self.invocation.event("load ended", job=self.job, name=end.name, **asdict(result))
         for note in result.notes:
             self.invocation.note(f"note: {end.name}: {note}")
+
+    def step_ended(self, step: Step) -> None:
+        """See `Listener`."""
+        if step.error:
+            self._tell(step.error, step.name)
+
+    def _tell(self, error: HarborctlError, about: str) -> None:
+        to = self.invocation
+        tell_error(to.err, error, to.log_format, verbose=to.verbose, cause=error, about=about)
 
 
 def _day(given: str | None) -> date:

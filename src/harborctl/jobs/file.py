@@ -23,22 +23,49 @@ Everything that `load` takes a load may say, in the option's words. Checked by p
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
-from datetime import date, time
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from harborctl.config import Config, nearest
-from harborctl.errors import UsageError
+from harborctl.errors import Location, UsageError
+from harborctl.jobs.mistakes import first_mistake
+from harborctl.jobs.placeholders import dated, mistake_in
+from harborctl.jobs.toml_lines import line_of
 from harborctl.load.options import load_options
 from harborctl.model import LoadOptions
 from harborctl.options import declared
 
-_PLACEHOLDER = re.compile(r"\{date(?::([^{}]*))?\}")
-# What was meant to be one, where the names of files stand.
-_UNKNOWN = re.compile(r"\{[A-Za-z_]\w*(?::[^{}]*)?\}|\{\s*date[^{}]*\}")
+# SQL is sent as it is written.
+_SQL = {"after", "check"}
+# What these hold is the name of a file or a table.
+_NAMES = {"source", "table", "reject_file", "output"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a file of jobs: the keys that lead to it."""
+
+    file: Path
+    path: tuple[str | int, ...]
+
+    def __truediv__(self, steps: str | int | tuple[str | int, ...]) -> Place:
+        """A place within this one."""
+        return Place(self.file, (*self.path, *(steps if isinstance(steps, tuple) else (steps,))))
+
+    def __str__(self) -> str:
+        return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).removeprefix(".")
+
+    def wrong(self, message: str, *, hint: str | None = None, code: str = "bad_config") -> UsageError:
+        """What is wrong here; `message` goes on after the keys."""
+        line = line_of(self.file, self.path)
+        if line is None:
+            return UsageError(f"{self} in {self.file} {message}", code=code, hint=hint)
+        return UsageError(f"{self} {message}", code=code, hint=hint, location=Location(str(self.file), line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +79,12 @@ class JobLoad:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One report of a job, and the file that it goes into."""
+    """One report of a job, and the file that it goes into. `place` is where the file of jobs names it."""
 
     report: str
     output: Path
     parameters: tuple[str, ...]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +111,70 @@ def find_job(config: Config, name: str, day: date) -> Job:
             code="no_such_job",
             hint=nearest(name, config.jobs) or f"Add [[jobs.{name}.loads]] to it.",
         )
-    place = f"jobs.{name}"
+    place = Place(config.file, ("jobs", name))
     model = _model()
+    raw = _underscored(config.jobs[name])
+    _check_placeholders(raw, place)
     try:
-        read = model.model_validate(_dated(_underscored(config.jobs[name]), day))
+        read = model.model_validate(_dated(raw, day))
     except ValidationError as invalid:
-        raise _explained(invalid, model, place, config.file) from invalid
+        path, message, hint = first_mistake(invalid, model, str(place))
+        raise (place / path).wrong(message, hint=hint) from invalid
     loads: list[JobLoad] = []
     for number, each in enumerate(read.loads):  # type: ignore[attr-defined]  # made from the options
-        given = each.model_dump(exclude_unset=True)
-        loads.append(_load(given, f"{place}.loads[{number}]", config.file))
+        here = place / ("loads", number)
+        loads.append(_load(each.model_dump(exclude_unset=True), here))
         if [load.name for load in loads].count(loads[-1].name) > 1:
-            raise UsageError(
-                f"{place} in {config.file} has two loads of the name {loads[-1].name}",
-                code="bad_config",
-                hint='Give each a name = "…" of its own.',
-            )
+            raise here.wrong(f"is another load of the name {loads[-1].name}", hint='Give each a name = "…" of its own.')
     return _job(name, read, tuple(loads), config)
 
 
 def _job(name: str, read: Any, loads: tuple[JobLoad, ...], config: Config) -> Job:
+    place = Place(config.file, ("jobs", name))
     if read.connection is not None and read.connection not in config.connections:
-        raise UsageError(
-            f"jobs.{name}.connection in {config.file} names {read.connection}, which is no connection there",
+        raise (place / "connection").wrong(
+            f"names {read.connection}, which is no connection of this file",
             code="no_such_connection",
-            hint=nearest(read.connection, config.connections),
+            hint=nearest(read.connection, config.connections) or f"Add [connections.{read.connection}] to it.",
         )
     for number, sql in enumerate(read.after):
         if _is_empty(sql):
-            raise UsageError(f"jobs.{name}.after[{number}] in {config.file} is no statement", code="bad_config")
+            raise (place / ("after", number)).wrong("is no statement")
+    reports = []
     for number, each in enumerate(read.reports):
-        _refuse_placeholder(each.output, f"jobs.{name}.reports[{number}]", config.file)
-        folder = Path(each.output).parent
-        if not folder.is_dir():
-            raise UsageError(
-                f"jobs.{name}.reports[{number}].output in {config.file}: there is no folder {folder}",
-                code="bad_output",
-                hint=f"Make it: mkdir -p {folder}",
-            )
-    reports = tuple(
-        JobReport(each.report, Path(each.output), tuple(f"{key}={value}" for key, value in each.parameters.items()))
-        for each in read.reports
-    )
-    return Job(name, read.connection, read.keep_going, loads, tuple(read.after), reports)
+        here = place / ("reports", number)
+        _require_folder(each.output, here / "output")
+        words = tuple(f"{key}={_word(value)}" for key, value in each.parameters.items())
+        reports.append(JobReport(each.report, Path(each.output), words, here))
+    return Job(name, read.connection, read.keep_going, loads, tuple(read.after), tuple(reports))
 
 
-def _refuse_placeholder(text: object, place: str, file: Path) -> None:
-    """What would be looked for under its own name, night after night."""
-    if found := _UNKNOWN.search(str(text or "")):
-        raise UsageError(
-            f"{place} in {file} has an unknown placeholder {found[0]}",
-            code="bad_config",
-            hint="There is {date}, or with a form {date:%Y%m%d}.",
+def _word(value: object) -> str:
+    """The value of a parameter as it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _require_folder(file: str, place: Place) -> None:
+    folder = Path(file).parent
+    if not folder.is_dir():
+        raise place.wrong(
+            f"names a file in a folder that does not exist: {folder}",
+            code="bad_output",
+            hint=f"Make it: mkdir -p {shlex.quote(str(folder))}",
         )
+
+
+def _check_placeholders(value: Any, place: Place, key: str = "") -> None:
+    """What would be looked for under its own name, night after night."""
+    if isinstance(value, str) and (mistake := mistake_in(value, is_name=key in _NAMES)):
+        raise place.wrong(mistake.message, hint=mistake.hint)
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            _check_placeholders(item, place / number, key)
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name not in _SQL:
+                _check_placeholders(item, place / name, name)
 
 
 def _is_empty(sql: str) -> bool:
@@ -147,18 +186,37 @@ def _is_empty(sql: str) -> bool:
         return False  # the server says better what is wrong
 
 
-def _load(given: dict[str, Any], place: str, file: Path) -> JobLoad:
+def _load(given: dict[str, Any], place: Place) -> JobLoad:
     sources = given.pop("sources", None)
     name, missing_ok = given.pop("name", None), given.pop("missing_ok", False)
-    for text in [*(sources or ()), given.get("reject_file")]:
-        _refuse_placeholder(text, place, file)
     if not sources:
-        raise UsageError(f'{place} in {file} has no source = "…"', code="bad_config")
+        raise place.wrong('has no source = "…"')
+    if file := given.get("reject_file"):
+        _require_folder(str(file), place / "reject_file")
     try:
         options = load_options(**given, sources=sources)
     except UsageError as error:
-        raise UsageError(f"{place} in {file}: {error.message}", code=error.code, hint=error.hint) from error
+        named = re.search(r"--([a-z][a-z-]*)", error.message)
+        key = named[1].replace("-", "_") if named else None
+        here = place / key if key in given else place
+        hint = _in_words_of_the_file(error.hint) if error.hint else None
+        message = _in_words_of_the_file(error.message).removeprefix(f"{key} ")
+        raise here.wrong(message if here != place else f"is wrong: {message}", code=error.code, hint=hint) from error
     return JobLoad(name or options.table or sources[0], options, missing_ok)
+
+
+def _in_words_of_the_file(text: str) -> str:
+    """What is said of options, said of keys: `--on-error reject.` is `on_error = "reject".`"""
+    text = re.sub(
+        r"--([a-z][a-z-]*) ([\w%]+)(?=[.;)]?$|[.;)] )",
+        lambda found: f"{found[1].replace('-', '_')} = {found[2] if found[2].isdigit() else _quoted(found[2])}",
+        text,
+    )
+    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), text)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
 
 
 class _Report(BaseModel):
@@ -166,7 +224,7 @@ class _Report(BaseModel):
 
     report: str
     output: str
-    parameters: dict[str, str | int | float | bool | date | time] = {}
+    parameters: dict[str, str | int | float | bool | date | datetime | time] = {}
 
 
 def _listed(value: object) -> object:
@@ -221,35 +279,11 @@ def _underscored(value: Any) -> Any:
 
 
 def _dated(value: Any, day: date) -> Any:
-    """`{date}` and `{date:%Y%m%d}` in every text, SQL left as it is."""
+    """`day` in the placeholders of every text, SQL left as it is."""
     if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda match: day.strftime(match[1]) if match[1] else day.isoformat(), value)
+        return dated(value, day)
     if isinstance(value, list):
         return [_dated(item, day) for item in value]
     if isinstance(value, dict):
-        return {key: item if key in {"after", "check"} else _dated(item, day) for key, item in value.items()}
+        return {key: item if key in _SQL else _dated(item, day) for key, item in value.items()}
     return value
-
-
-def _explained(invalid: ValidationError, job: type[BaseModel], place: str, file: Path) -> UsageError:
-    """The first mistake, with the way to it."""
-    # A word that is none is why another one is missing.
-    first = min(invalid.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
-    path = place
-    for step in first["loc"]:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
-    if first["type"] == "extra_forbidden":
-        known: list[str] = []
-        model: Any = job
-        if "loads" in first["loc"]:
-            model = get_args(model.model_fields["loads"].annotation)[0]
-        elif "reports" in first["loc"]:
-            model = _Report
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        return UsageError(
-            f"{file} has an unknown key {path}", code="bad_config", hint=nearest(str(first["loc"][-1]), known)
-        )
-    message = first["msg"][0].lower() + first["msg"][1:]
-    given = first["input"]
-    shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
-    return UsageError(f"{path} in {file}: {message}{shown}", code="bad_config")

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from harborctl.errors import ExitCode, HarborctlError, Interrupted, LockHeld, SourceError
+from harborctl.errors import ExitCode, HarborctlError, Interrupted, LockHeld, SourceError, UsageError
 from harborctl.model import Lock
 from harborctl.plain_text import masked
 
@@ -77,8 +77,9 @@ class LoadEnd:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement or a report of a job. `output` is the file that a report went into."""
+    """A statement or a report of a job, by its place there. `output` is the file that a report went into."""
 
+    name: str
     sql: str | None = None
     report: str | None = None
     output: str | None = None
@@ -99,6 +100,11 @@ class JobResult:
     error: HarborctlError | None
     held: LockHeld | None
     seconds: float
+
+    @property
+    def parts(self) -> tuple[LoadEnd | Step, ...]:
+        """All that was begun."""
+        return (*self.loads, *self.steps)
 
     @property
     def status(self) -> JobStatus:
@@ -123,6 +129,9 @@ class Listener(Protocol):
 
     def load_ended(self, end: LoadEnd) -> None:
         """A load has ended."""
+
+    def step_ended(self, step: Step) -> None:
+        """A statement or a report has ended."""
 
 
 def run_job(connection: ConnectionOptions, job: Job, options: JobOptions, listener: Listener) -> JobResult:
@@ -160,8 +169,11 @@ def check_reports(job: Job, folders: list[Folder]) -> None:
     from harborctl.reports.report import bind
 
     for wanted in job.reports:
-        bind(find_report(wanted.report, folders), list(wanted.parameters), local_now())
-        format_of(wanted.output)
+        try:
+            bind(find_report(wanted.report, folders), list(wanted.parameters), local_now())
+            format_of(wanted.output)
+        except UsageError as error:
+            raise wanted.place.wrong(f"is wrong: {error.message}", code=error.code, hint=error.hint) from error
 
 
 @dataclass(slots=True)
@@ -215,13 +227,13 @@ def _run_parts(run: _Run) -> None:
             _run_load(run, load)
     if run.options.dry_run:
         return
-    for sql in run.job.after:
+    for number, sql in enumerate(run.job.after):
         if course.goes_on:
-            _run_step(course, Step(sql=masked(sql)), partial(_execute, run.database, sql))
+            _run_step(run, Step(f"after[{number}]", sql=masked(sql)), partial(_execute, run.database, sql))
     for wanted in run.job.reports:
         if course.goes_on:
-            step = Step(report=wanted.report, output=str(wanted.output))
-            _run_step(course, step, partial(_write_report, run, wanted))
+            step = Step(f"report {wanted.report}", report=wanted.report, output=str(wanted.output))
+            _run_step(run, step, partial(_write_report, run, wanted))
 
 
 def _run_load(run: _Run, load: JobLoad) -> None:
@@ -251,14 +263,14 @@ def _is_there(load: JobLoad) -> bool:
     return True
 
 
-def _run_step(course: _Course, step: Step, do: Callable[[], None]) -> None:
+def _run_step(run: _Run, step: Step, do: Callable[[], None]) -> None:
     try:
         do()
     except HarborctlError as error:
-        course.note(error)
-        course.steps.append(replace(step, error=error))
-    else:
-        course.steps.append(step)
+        step = replace(step, error=error)
+        run.course.note(error)
+    run.course.steps.append(step)
+    run.listener.step_ended(step)
 
 
 def _execute(database: Database, sql: str) -> None:
