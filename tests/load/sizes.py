@@ -25,3 +25,5 @@ LOADS_OF_A_TARGET = 5 if TARGETS > 3 else 3
 FIRST_TARGET = int(os.environ.get("HARBORCTL_TEST_FIRST_TARGET", "0"))
 # Loads beside another session that writes, for each of four shapes of tables.
 CONCURRENT_ROUNDS = int(os.environ.get("HARBORCTL_TEST_CONCURRENT_ROUNDS", "5"))
+# Of the files of TPC-H that go in by COPY: a scale of 1 are six million rows.
+TPCH_SCALE = os.environ.get("HARBORCTL_TEST_TPCH_SCALE", "0.02")

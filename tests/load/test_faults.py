@@ -24,6 +24,8 @@ SECONDS_TO_END = 2.0
 
 CREATE = "CREATE TABLE items (id integer, name text)"
 
+Database = psycopg.Connection[Any]
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -124,29 +126,32 @@ def _kill_all(postmaster: int, kill: signal.Signals) -> None:
             child.kill()
 
 
-def test_a_terminated_backend(server: Server, tmp_path: Path, writer: str) -> None:
-    with psycopg.connect(server.url, autocommit=True) as connection, begin(server.url, writer, tmp_path) as process:
-        query = (
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name = 'harborctl' AND pid <> pg_backend_pid()"
-        )
-        seconds = feed_until_it_ends(process, lambda: connection.execute(query))
+def test_a_terminated_backend(database: Database, database_url: str, tmp_path: Path, writer: str) -> None:
+    database.execute(CREATE)
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name = 'harborctl' AND datname = current_database()"
+    )
+    with begin(database_url, writer, tmp_path) as process:
+        seconds = feed_until_it_ends(process, lambda: database.execute(query))
         assert_ended(process, 3, "connection")
-        assert seconds < SECONDS_TO_END
-        assert connection.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
+    assert seconds < SECONDS_TO_END
+    assert database.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
 
 
 @pytest.mark.parametrize(("mode", "stop"), [("append", signal.SIGINT), ("upsert", signal.SIGTERM)])
-def test_an_interrupted_load(server: Server, tmp_path: Path, writer: str, mode: str, stop: signal.Signals) -> None:
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        if mode == "upsert":
-            connection.execute("ALTER TABLE items ADD PRIMARY KEY (id)")
-        with begin(server.url, writer, tmp_path, "--mode", mode) as process:
-            seconds = feed_until_it_ends(process, lambda: process.send_signal(stop))
-            assert_ended(process, 130, "interrupted")
-        assert seconds < SECONDS_TO_END
-        assert connection.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
-        wait_for(connection, "SELECT (count(*) = 0)::int FROM pg_class WHERE relname LIKE 'harborctl_%'")
+def test_an_interrupted_load(
+    database: Database, database_url: str, tmp_path: Path, writer: str, mode: str, stop: signal.Signals
+) -> None:
+    database.execute(CREATE)
+    if mode == "upsert":
+        database.execute("ALTER TABLE items ADD PRIMARY KEY (id)")
+    with begin(database_url, writer, tmp_path, "--mode", mode) as process:
+        seconds = feed_until_it_ends(process, lambda: process.send_signal(stop))
+        assert_ended(process, 130, "interrupted")
+    assert seconds < SECONDS_TO_END
+    assert database.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
+    wait_for(database, "SELECT (count(*) = 0)::int FROM pg_class WHERE relname LIKE 'harborctl_%'")
     assert list(tmp_path.glob("tmp*")) == []
 
 

@@ -345,7 +345,7 @@ def _without_last_line_end(data: bytes, codec: str) -> bytes:
 
 
 @settings(
-    max_examples=ORACLE_EXAMPLES or 80,
+    max_examples=ORACLE_EXAMPLES or 50,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
