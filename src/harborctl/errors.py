@@ -11,6 +11,7 @@
     │   └── AccessDenied      1  … for want of a privilege
     ├── BadRow                1  a row that cannot be stored; says where it stands
     ├── SourceChanged         1  a source that is not any more what it was when the load began
+    ├── StockRefused          1  stock that cannot be reserved, released, confirmed or archived as asked
     ├── LockHeld              5  another run holds this target's lock
     └── Interrupted         130  Ctrl-C or SIGTERM
 
@@ -134,6 +135,12 @@ class SourceChanged(HarborctlError):
     """A source is not any more what it was when the load began."""
 
     default_code = "source_changed"
+
+
+class StockRefused(HarborctlError):
+    """Stock cannot be reserved, released, confirmed or archived as asked; `code` says why."""
+
+    default_code = "stock_refused"
 
 
 class LockHeld(HarborctlError):

@@ -239,10 +239,11 @@ def test_a_failing_migration_leaves_nothing(empty: Engine) -> None:
     ("branch", "to", "target", "undone"),
     [
         (None, "base", "base", [*NEWEST_FIRST["ledger"], *NEWEST_FIRST["harbor"]]),
-        ("harbor", None, "harbor@base", NEWEST_FIRST["harbor"]),
+        ("harbor", None, REVISIONS["harbor"][-2], NEWEST_FIRST["harbor"][:1]),
+        ("harbor", "base", "harbor@base", NEWEST_FIRST["harbor"]),
         ("ledger", None, "ledger_0002", ["ledger_0003"]),
         ("ledger", "base", "ledger@base", NEWEST_FIRST["ledger"]),
-        (None, "harbor_0001", "harbor_0001", []),
+        (None, HEADS[1], HEADS[1], []),
         (None, "ledger_0002", "ledger_0002", ["ledger_0003"]),
         ("ledger", "ledger_0001", "ledger_0001", NEWEST_FIRST["ledger"][:-1]),
     ],
@@ -456,7 +457,8 @@ def test_a_new_migration_in_a_checkout(empty: Engine, empty_url: str, tmp_path: 
     (tmp_path / "migrations/versions/ledger_8002_other.py").write_text(script.replace("ledger_8001", "ledger_8002"))
     program = (
         "from harborctl.db import migrations as m; print(m.merge('ledger', 'both')); print(m.revisions()['ledger']);"
-        " print(m.history()[-2].follows, m.merge('ledger', 'again'), m.offline_sql('ledger', start='ledger_8003'))"
+        " print([r for r in m.history() if r.branch == 'ledger'][-1].follows,"
+        " m.merge('ledger', 'again'), m.offline_sql('ledger', start='ledger_8003'))"
     )
     lines = _python("-c", program, cwd=tmp_path, url=empty_url).stdout.splitlines()
     assert lines[0] == str(tmp_path / "migrations/versions/ledger_8003_both.py")
@@ -472,9 +474,15 @@ def test_up_then_nothing_to_do(empty_url: str, invoke: Invoke) -> None:
     assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\napplied ledger_0003\n")
     assert run.stderr.endswith(": ledger up to date\n")
     assert run.stderr.count("\n") == 1
+<<<<<<< HEAD
     run = invoke("migrate", "up", "--url", empty_url, "--quiet")
     assert (run.code, run.stdout, run.stderr) == (0, "applied harbor_0001\n", "")
     run = invoke("migrate", "up", "--url", empty_url)
+=======
+    run = harborctl("migrate", "up", "--url", empty_url, "--quiet")
+    assert (run.code, run.stdout, run.stderr) == (0, "".join(f"applied {name}\n" for name in REVISIONS["harbor"]), "")
+    run = harborctl("migrate", "up", "--url", empty_url)
+>>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": ledger and harbor up to date\n")
 
@@ -488,21 +496,29 @@ def test_up_json(empty_url: str, invoke: Invoke) -> None:
         "applied": ALL,
         "branches": [
             {"branch": "ledger", "revision": "ledger_0003", "pending": []},
-            {"branch": "harbor", "revision": "harbor_0001", "pending": []},
+            {"branch": "harbor", "revision": HEADS[1], "pending": []},
         ],
     }
 
 
 def test_current(empty: Engine, empty_url: str, invoke: Invoke) -> None:
     migrations.upgrade(empty, "ledger")
+<<<<<<< HEAD
     run = invoke("migrate", "current", "--url", empty_url)
     assert (run.code, run.stdout) == (0, "ledger  ledger_0003  up to date\nharbor  none  pending: harbor_0001\n")
+=======
+    run = harborctl("migrate", "current", "--url", empty_url)
+    assert (run.code, run.stdout) == (
+        0,
+        f"ledger  ledger_0003  up to date\nharbor  none  pending: {', '.join(REVISIONS['harbor'])}\n",
+    )
+>>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
     assert run.stderr.startswith("postgresql://")
     run = invoke("migrate", "current", "--url", empty_url, "--json")
     assert (run.code, run.stderr) == (0, "")
     assert json.loads(run.stdout)["branches"] == [
         {"branch": "ledger", "revision": "ledger_0003", "pending": []},
-        {"branch": "harbor", "revision": None, "pending": ["harbor_0001"]},
+        {"branch": "harbor", "revision": None, "pending": list(REVISIONS["harbor"])},
     ]
 
 
@@ -515,6 +531,9 @@ def test_history_and_sql_need_no_database(invoke: Invoke) -> None:
         "ledger_0002  Bad rows of loads that commit in parts, until their reject file is written\n"
         "ledger_0003  What tells of each file whether its rows are still in the table\n"
         "harbor_0001  Products, their variants, and reservations of stock\n"
+        "harbor_0002  Expand: what stock commands need, beside what older programs use\n"
+        "harbor_0003  Data: stock is what is free to be sold, and its history begins\n"
+        "harbor_0004  Contract: every variant says whether it is sold\n"
     )
     run = invoke("migrate", "history", *nowhere, "--json")
     assert (run.code, run.stderr) == (0, "")
@@ -532,7 +551,12 @@ def test_history_and_sql_need_no_database(invoke: Invoke) -> None:
 
 
 def test_check(engine: Engine, invoke: Invoke) -> None:
-    execute(engine, "DROP TABLE harbor.products, harbor.variants, harbor.stock_reservations CASCADE")
+    execute(
+        engine,
+        "DROP TABLE harbor.stock_reservations, harbor.variants, harbor.products, harbor.stock_movements,"
+        " harbor.stock_counts",
+        "DROP FUNCTION harbor.record_stock_movements, harbor.apply_stock_counts",
+    )
     execute(engine, "DELETE FROM harborctl.alembic_version WHERE version_num ~ 'harbor'")
     run = invoke("migrate", "check")
     assert (run.code, run.stdout) == (0, "")
@@ -546,8 +570,24 @@ def test_check(engine: Engine, invoke: Invoke) -> None:
     ]
     run = invoke("migrate", "check", "harbor")
     assert (run.code, run.stdout) == (2, "")
-    assert "harbor_0001 pending" in run.stderr
+    assert f"{', '.join(REVISIONS['harbor'])} pending" in run.stderr
     assert "`harborctl migrate up harbor`" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("ALTER TABLE harbor.variants DISABLE TRIGGER stock_changed", "harbor: add_trigger stock_changed"),
+        ("DROP TRIGGER stock_opening ON harbor.variants", "harbor: add_trigger stock_opening"),
+        ("DROP FUNCTION harbor.apply_stock_counts", "harbor: add_function apply_stock_counts"),
+        ("ALTER TABLE harbor.variants ALTER active DROP DEFAULT", "harbor.variants.active: modify_default"),
+    ],
+)
+def test_check_sees_what_stock_needs(engine: Engine, invoke: Invoke, change: str, difference: str) -> None:
+    execute(engine, change)
+    run = invoke("migrate", "check")
+    assert run.code == 1
+    assert run.stdout.startswith(difference)
 
 
 def test_one_head_is_not_merged(invoke: Invoke) -> None:
@@ -565,10 +605,18 @@ def test_down_does_not_drop_unasked(engine: Engine, invoke: Invoke) -> None:
     assert migrations.pending(engine) == []
 
 
+<<<<<<< HEAD
 def test_down_yes(engine: Engine, invoke: Invoke) -> None:
     run = invoke("migrate", "down", "harbor", "--yes")
     assert (run.code, run.stdout, run.stderr) == (0, "undone harbor_0001\n", "")
     run = invoke("migrate", "down", "harbor")
+=======
+def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
+    for name in NEWEST_FIRST["harbor"]:
+        run = harborctl("migrate", "down", "harbor", "--yes")
+        assert (run.code, run.stdout, run.stderr) == (0, f"undone {name}\n", "")
+    run = harborctl("migrate", "down", "harbor")
+>>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
     run = invoke("migrate", "down", "--to", "base", "--yes", "--json")

@@ -26,7 +26,7 @@ SHOP = """
         (1, 'TEE', 'T-shirt', 'clothes', 1990, true), (2, 'MUG', 'Mug', 'kitchen', 890, true),
         (3, 'OLD', 'Discontinued', 'kitchen', 100, false);
     INSERT INTO harbor.variants (id, product_id, sku, color, size, price_cents, stock_qty) VALUES
-        (1, 1, 'TEE-R-S', 'red', 'S', 1990, 10), (2, 1, 'TEE-R-M', 'red', 'M', 1990, 6),
+        (1, 1, 'TEE-R-S', 'red', 'S', 1990, 3), (2, 1, 'TEE-R-M', 'red', 'M', 1990, 0),
         (3, 2, 'MUG-W', '', '', 890, 4), (4, 2, 'MUG-B', 'blue', '', 890, 100), (5, 3, 'OLD-1', '', '', 100, 0);
     INSERT INTO harbor.stock_reservations (variant_id, order_ref, quantity, state, expires_at) VALUES
         (1, 'A1', 6, 'active', now() + interval '1 hour'), (1, 'A2', 1, 'active', now() + interval '1 day'),
@@ -36,9 +36,10 @@ SHOP = """
 LOW_STOCK = """\
 product   sku       color   size   in_stock   reserved   free
 ─────────────────────────────────────────────────────────────
+T-shirt   TEE-R-M   red     M             6          6      0
 T-shirt   TEE-R-S   red     S            10          7      3
 Mug       MUG-W                           4          0      4
-(2 rows)
+(3 rows)
 """
 
 
@@ -64,9 +65,9 @@ def test_a_parameter(harborctl: Invoke, shop: None) -> None:
     assert run == Run(
         0,
         "product,sku,color,size,in_stock,reserved,free\n"
+        "T-shirt,TEE-R-M,red,M,6,6,0\n"
         "T-shirt,TEE-R-S,red,S,10,7,3\n"
-        'Mug,MUG-W,"","",4,0,4\n'
-        "T-shirt,TEE-R-M,red,M,6,0,6\n",
+        'Mug,MUG-W,"","",4,0,4\n',
         "",
     )
 

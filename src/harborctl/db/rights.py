@@ -11,7 +11,17 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import dialect
 
-from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA, chunks, files, harbor, ledger, loads, rejects
+from harborctl.db.tables import (
+    HARBOR_SCHEMA,
+    LEDGER_SCHEMA,
+    chunks,
+    files,
+    harbor,
+    ledger,
+    loads,
+    rejects,
+    stock_movements,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,7 +51,10 @@ END $harborctl$"""
 def needed(schema: str) -> dict[str, tuple[str, ...]]:
     """The privileges that a load needs, or may need, on each of our tables in this schema."""
     if schema == HARBOR_SCHEMA:
-        return {table.name: (*ROWS, "TRUNCATE") for table in harbor.sorted_tables}
+        # The history of stock is only added to.
+        return {table.name: (*ROWS, "TRUNCATE") for table in harbor.sorted_tables} | {
+            stock_movements.name: ("SELECT", "INSERT")
+        }
     return {table.name: _LEDGER.get(table.name, ROWS) for table in ledger.sorted_tables} | {VERSION_TABLE: ("SELECT",)}
 
 

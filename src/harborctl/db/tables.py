@@ -204,9 +204,13 @@ variants = Table(
     Column("color", Text, nullable=False, server_default=text("''")),
     Column("size", Text, nullable=False, server_default=text("''")),
     Column("price_cents", Integer, nullable=False),
+    # Free to be sold: what reservations hold has been taken off.
     Column("stock_qty", Integer, nullable=False, server_default=text("0")),
     _now("created_at"),
+    # When the catalog changed the row, by which feeds tell what is newer. Changes of stock are in `stock_movements`.
     _updated_at(),
+    # False when the variant is no longer sold.
+    Column("active", Boolean, nullable=False, server_default=true()),
     UniqueConstraint("sku"),
     # Its index also serves the foreign key.
     UniqueConstraint("product_id", "color", "size"),
@@ -237,6 +241,50 @@ stock_reservations = Table(
         postgresql_where=text("state = 'active'"),
     ),
     Index(None, "variant_id"),
+    Index(None, "order_ref"),
     # What has run out, for those that release it.
     Index("ix_stock_reservations_due", "expires_at", postgresql_where=text("state = 'active'")),
+)
+
+# Every change of stock, written in the transaction that made it: by the stock commands, or else by the triggers below
+# (`opening` is a new row; `changed` and `removed` are what loads and SQL do). There is no foreign key: the history
+# outlives the variant.
+stock_movements = Table(
+    "stock_movements",
+    harbor,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("variant_id", BigInteger, nullable=False),
+    Column("order_ref", Text),
+    Column("delta", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    _now("at"),
+    Column("by", Text, nullable=False, server_default=text("SESSION_USER")),
+    CheckConstraint("delta <> 0", name="delta"),
+    CheckConstraint(
+        "reason IN ('opening', 'reserved', 'released', 'expired', 'counted', 'changed', 'removed')", name="reason"
+    ),
+    Index(None, "variant_id", "at"),
+)
+
+# The triggers on `variants` that write the rest, and the functions that migrations make: Alembic does not compare them.
+STOCK_TRIGGERS = ("stock_changed", "stock_opening", "stock_removed")
+STOCK_FUNCTIONS = ("apply_stock_counts", "record_stock_movements")
+
+# The last count of each variant as somebody made it, and what `harbor.apply_stock_counts()` made of it.
+stock_counts = Table(
+    "stock_counts",
+    harbor,
+    Column("sku", Text, primary_key=True),
+    Column("counted_qty", Integer, nullable=False),
+    _timestamp("counted_at"),
+    _timestamp("applied_at", nullable=True),
+    # The count that was applied: a later one, or a corrected one, is applied again.
+    Column("applied_qty", Integer),
+    _timestamp("applied_counted_at", nullable=True),
+    # What reservations have taken since the count, and what the stock became.
+    Column("moved", BigInteger),
+    Column("stock_qty", Integer),
+    # Pieces that reservations have taken and the count says are not there.
+    Column("oversold", BigInteger),
+    CheckConstraint("counted_qty >= 0", name="counted_qty"),
 )
