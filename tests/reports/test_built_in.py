@@ -82,12 +82,15 @@ def test_reservations_aging(engine: Engine, invoke: Invoke) -> None:
 
 def test_oversold_risk(engine: Engine, invoke: Invoke) -> None:
     with engine.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO harbor.stock_reservations (variant_id, order_ref, quantity, expires_at)"
-            " VALUES (3, 'B1', 6, now() + interval '1 day')"
-        )
+        connection.exec_driver_sql("""
+            INSERT INTO harbor.stock_reservations (variant_id, order_ref, quantity, expires_at)
+            VALUES (3, 'B1', 6, now() + interval '1 day');
+            -- A count has found 4 pieces less than there were.
+            UPDATE harbor.variants SET stock_qty = 0 WHERE id = 3;
+            INSERT INTO harbor.stock_counts (sku, counted_qty, counted_at, oversold) VALUES ('MUG-W', 4, now(), 2)
+        """)
     first, second = report(invoke, "oversold_risk", days=7)
-    assert (first["sku"], first["in_stock"], first["held"], first["short"]) == ("MUG-W", "4", "6", "2")
+    assert (first["sku"], first["in_stock"], first["held"], first["short"]) == ("MUG-W", "6", "6", "2")
     assert (first["promised_percent"], first["days_left"]) == ("150.0", "0.0")
     assert (second["sku"], second["held"], second["overdue"], second["promised_percent"]) == (
         "TEE-R-M",
@@ -95,8 +98,9 @@ def test_oversold_risk(engine: Engine, invoke: Invoke) -> None:
         "6",
         "100.0",
     )
-    assert second["days_left"] == "7.0"  # 6 pieces, and 6 went in 7 days
-    assert [row["sku"] for row in report(invoke, "oversold_risk", percent=70)] == ["MUG-W", "TEE-R-M", "TEE-R-S"]
+    found = report(invoke, "oversold_risk", percent=70, days=7)
+    assert [row["sku"] for row in found] == ["MUG-W", "TEE-R-M", "TEE-R-S"]
+    assert found[2]["days_left"] == "3.0"  # 3 pieces are free, and 7 went in 7 days
 
 
 def test_most_reserved(engine: Engine, invoke: Invoke) -> None:

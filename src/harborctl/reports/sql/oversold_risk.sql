@@ -1,5 +1,5 @@
 -- title: Variants that may be sold twice
--- description: Variants of which nearly all, or more than the last count found, is promised to orders, worst first.
+-- description: Variants of which nearly all, or more than there is, is promised to orders, worst first.
 -- param: percent numeric = 80 [0..]     List a variant from this share of its stock on
 -- param: days integer = 14 [1..366]     Days from which to tell how fast it goes
 
