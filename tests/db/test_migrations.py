@@ -474,15 +474,9 @@ def test_up_then_nothing_to_do(empty_url: str, invoke: Invoke) -> None:
     assert (run.code, run.stdout) == (0, "applied ledger_0001\napplied ledger_0002\napplied ledger_0003\n")
     assert run.stderr.endswith(": ledger up to date\n")
     assert run.stderr.count("\n") == 1
-<<<<<<< HEAD
     run = invoke("migrate", "up", "--url", empty_url, "--quiet")
-    assert (run.code, run.stdout, run.stderr) == (0, "applied harbor_0001\n", "")
-    run = invoke("migrate", "up", "--url", empty_url)
-=======
-    run = harborctl("migrate", "up", "--url", empty_url, "--quiet")
     assert (run.code, run.stdout, run.stderr) == (0, "".join(f"applied {name}\n" for name in REVISIONS["harbor"]), "")
-    run = harborctl("migrate", "up", "--url", empty_url)
->>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
+    run = invoke("migrate", "up", "--url", empty_url)
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": ledger and harbor up to date\n")
 
@@ -503,16 +497,11 @@ def test_up_json(empty_url: str, invoke: Invoke) -> None:
 
 def test_current(empty: Engine, empty_url: str, invoke: Invoke) -> None:
     migrations.upgrade(empty, "ledger")
-<<<<<<< HEAD
     run = invoke("migrate", "current", "--url", empty_url)
-    assert (run.code, run.stdout) == (0, "ledger  ledger_0003  up to date\nharbor  none  pending: harbor_0001\n")
-=======
-    run = harborctl("migrate", "current", "--url", empty_url)
     assert (run.code, run.stdout) == (
         0,
         f"ledger  ledger_0003  up to date\nharbor  none  pending: {', '.join(REVISIONS['harbor'])}\n",
     )
->>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
     assert run.stderr.startswith("postgresql://")
     run = invoke("migrate", "current", "--url", empty_url, "--json")
     assert (run.code, run.stderr) == (0, "")
@@ -605,18 +594,11 @@ def test_down_does_not_drop_unasked(engine: Engine, invoke: Invoke) -> None:
     assert migrations.pending(engine) == []
 
 
-<<<<<<< HEAD
 def test_down_yes(engine: Engine, invoke: Invoke) -> None:
-    run = invoke("migrate", "down", "harbor", "--yes")
-    assert (run.code, run.stdout, run.stderr) == (0, "undone harbor_0001\n", "")
-    run = invoke("migrate", "down", "harbor")
-=======
-def test_down_yes(engine: Engine, harborctl: Harborctl) -> None:
     for name in NEWEST_FIRST["harbor"]:
-        run = harborctl("migrate", "down", "harbor", "--yes")
+        run = invoke("migrate", "down", "harbor", "--yes")
         assert (run.code, run.stdout, run.stderr) == (0, f"undone {name}\n", "")
-    run = harborctl("migrate", "down", "harbor")
->>>>>>> c890800 (Reserve, release, confirm, show and list stock, with the migrations that they need)
+    run = invoke("migrate", "down", "harbor")
     assert (run.code, run.stdout) == (0, "")
     assert run.stderr.endswith(": nothing to undo\n")
     run = invoke("migrate", "down", "--to", "base", "--yes", "--json")
