@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from harborctl.errors import SourceError, StockRefused
 from harborctl.model import LoadOptions, SourceFormat
-from harborctl.sources import open_sources
 from harborctl.sources.batch import WithoutHeader
+from harborctl.sources.open import open_sources
 from harborctl.stock.orders import Line, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harborctl.model import Location
+    from harborctl.errors import Location
     from harborctl.sources.batch import Source
 
 COLUMNS = ("order", "sku", "qty")

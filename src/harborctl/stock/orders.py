@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from harborctl.errors import HarborctlError
-    from harborctl.model import Location
+    from harborctl.errors import HarborctlError, Location
 
 
 class State(StrEnum):
