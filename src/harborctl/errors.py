@@ -7,13 +7,14 @@
     │   ├── SourceError       2  a source that is missing, a folder, or not of its format
     │   └── TargetError       2  a target that is missing, or that this source cannot go into
     ├── ConnectionFailed      3  no connection, or it was lost
+    │   └── TooFewSessions    3  fewer sessions can be had at once than are needed
     ├── StatementFailed       1  the server refused a statement; carries the SQLSTATE
     │   └── AccessDenied      1  … for want of a privilege
     ├── BadRow                1  a row that cannot be stored; says where it stands
     ├── SourceChanged         1  a source that is not any more what it was when the load began
     ├── StockRefused          1  stock that cannot be reserved, released, confirmed or archived as asked
     ├── LockHeld              5  another run holds this target's lock
-    └── Interrupted         130  Ctrl-C or SIGTERM
+    └── Interrupted         130  Ctrl-C, SIGTERM or SIGHUP
 
 Anything else that escapes is a bug of ours and is reported as one.
 """
@@ -111,6 +112,12 @@ class ConnectionFailed(HarborctlError):
 
     exit_code = ExitCode.NO_CONNECTION
     default_code = "no_connection"
+
+
+class TooFewSessions(ConnectionFailed):
+    """Fewer sessions can be had at once than are needed."""
+
+    default_code = "too_few_sessions"
 
 
 class StatementFailed(HarborctlError):

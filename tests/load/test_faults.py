@@ -139,7 +139,9 @@ def test_a_terminated_backend(database: Database, database_url: str, tmp_path: P
     assert database.execute("SELECT count(*) FROM items").fetchall() == [(0,)]
 
 
-@pytest.mark.parametrize(("mode", "stop"), [("append", signal.SIGINT), ("upsert", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("mode", "stop"), [("append", signal.SIGINT), ("upsert", signal.SIGTERM), ("append", signal.SIGHUP)]
+)
 def test_an_interrupted_load(
     database: Database, database_url: str, tmp_path: Path, writer: str, mode: str, stop: signal.Signals
 ) -> None:

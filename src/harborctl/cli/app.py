@@ -24,6 +24,10 @@ from harborctl.plain_text import as_json
 if TYPE_CHECKING:
     from types import FrameType
 
+
+# What asks a process to end, beside Ctrl-C: a service manager, and a terminal that is closed.
+STOPS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
 app = typer.Typer(
     name="harborctl",
     help="Load CSV and Parquet files into PostgreSQL, fast and safely.",
@@ -57,7 +61,9 @@ _command = get_command(app)
 def run(arguments: list[str], *, stopped: bool = False) -> int:
     """Run one command and return the process's exit code. Errors are printed here, once. With `stopped` the user has
     pressed Ctrl-C already."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
     _forget_odd_widths()
     try:
         if stopped:

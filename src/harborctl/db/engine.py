@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10
 # PostgreSQL keeps timeouts in milliseconds, as an int.
 LONGEST_TIMEOUT = 2**31 - 1
+# Milliseconds; one system call each.
+CLIENT_CHECK = "2000"
+# In the words of version(): where the server can see that a socket was closed.
+CHECKS_CLIENTS = ("linux", "darwin", "freebsd", "netbsd", "openbsd")
 # Characters of a slow statement that are logged: enough to know it by.
 LOGGED_STATEMENT = 500
 
@@ -101,6 +105,7 @@ def _engine(
         "postgresql+psycopg://",
         connect_args=parameters | session_settings,
         pool_pre_ping=True,
+        max_overflow=-1,  # the server or a pooler says how many there may be
         hide_parameters=True,  # a row is not for logs and tracebacks
         use_native_hstore=False,  # would look the type up in each new session
     )
@@ -140,7 +145,7 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
     dialect: Any = engine.dialect
     dialect.statement_compiler = QualifiedCompiler
     dialect._get_server_version_info = _server_version
-    settings = timeouts(options)
+    settings = [*timeouts(options), _look_for_client()]
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
@@ -157,6 +162,17 @@ def _server_version(connection: sqlalchemy.Connection) -> tuple[int, ...]:
     driver: Any = connection.connection.driver_connection
     number: int = driver.info.server_version
     return number // 10000, number % 10000
+
+
+def _look_for_client() -> sqlalchemy.ColumnElement[Any]:
+    """What lets the server look, while a statement runs, whether its client is still there, and end it if not. Where it
+    cannot, setting it is an error; and what an administrator has set stays.
+    https://www.postgresql.org/docs/current/runtime-config-connection.html
+    """
+    name = "client_connection_check_interval"
+    able = sqlalchemy.or_(*(func.strpos(func.version(), platform) > 0 for platform in CHECKS_CLIENTS))
+    is_off = func.current_setting(name, True) == "0"
+    return sqlalchemy.case((sqlalchemy.and_(able, is_off), func.set_config(name, CLIENT_CHECK, True)))
 
 
 def timeouts(options: ConnectionOptions, *, for_session: bool = False) -> list[sqlalchemy.ColumnElement[str]]:

@@ -26,6 +26,7 @@ from harborctl.db.failures import translated
 from harborctl.db.migrations import current, revisions
 from harborctl.db.product import EXTENSIONS, product_of
 from harborctl.db.search_path import users_path
+from harborctl.db.sessions import is_pooled, sessions_at_once
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, TargetError, UsageError
 
@@ -161,7 +162,6 @@ def _encryption(connection: Connection, _: Database) -> Iterator[Found]:
 
 
 def _pooler(connection: Connection, _: Database) -> Iterator[Found]:
-    # PgBouncer makes up the process id that it tells its clients; the server's own is another.
     session = _session(connection)
     direct = session.info.backend_pid == connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     told = session.prepare_threshold is None
@@ -352,18 +352,48 @@ def _ago(seconds: int) -> str:
 
 
 _SESSIONS = text("""
-    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
-           current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most
+    WITH sessions AS (SELECT usename, datname FROM pg_stat_activity WHERE backend_type = 'client backend')
+    SELECT (SELECT count(*) FROM sessions) AS used,
+           current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
+           CASE WHEN rolconnlimit >= 0 AND NOT rolsuper THEN rolconnlimit END AS role_most,
+           (SELECT count(*) FROM sessions WHERE usename = current_user) AS role_used,
+           CASE WHEN datconnlimit >= 0 AND NOT rolsuper THEN datconnlimit END AS database_most,
+           (SELECT count(*) FROM sessions WHERE datname = current_database()) AS database_used,
+           current_user AS role_name, current_database() AS database_name
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
+# README.md says the same.
+_NEEDED = "a load needs 1, with --commit-every 2, with --jobs N one more than N; a job no more than its loads{}"
+# Beside the one that asks, which --commit-every needs.
+_MORE = 1
 
 
-def _sessions(connection: Connection, _: Database) -> Iterator[Found]:
+def _sessions(connection: Connection, database: Database) -> Iterator[Found]:
     row = connection.execute(_SESSIONS).one()
-    message = f"{row.used} of {row.most} are open"
+    pooled = is_pooled(connection)
+    needed = _NEEDED.format(", and one besides behind this pooler" if pooled else "")
+    some = False
     if row.used >= 0.9 * row.most:
-        yield _warn(message, "End what is idle, put a pooler in front, or raise max_connections.")
-    else:
-        yield _ok(message)
+        some = True
+        yield _warn(
+            f"{row.used} of {row.most} are open; {needed}",
+            "End what is idle, put a pooler in front, or raise max_connections.",
+        )
+    for kind, name, most, used in (
+        ("ROLE", row.role_name, row.role_most, row.role_used),
+        ("DATABASE", row.database_name, row.database_most, row.database_used),
+    ):
+        if most is not None and most - used < _MORE:
+            some = True
+            yield _warn(
+                f"{kind.lower()} {name} may have {most}, and {used} are open; {needed}",
+                f"{rights.raise_limit(kind, name, used + 2)}, or more, as a superuser.",
+            )
+    if pooled and not some and sessions_at_once(database.engine, _MORE) < _MORE:
+        some = True
+        yield _warn(f"the pooler gives no second one at once; {needed}", "Raise its default_pool_size.")
+    if not some:
+        yield _ok(f"{row.used} of {row.most} are open; {needed}")
 
 
 def _disk(connection: Connection, database: Database) -> Iterator[Found]:

@@ -86,6 +86,12 @@ def grant_all(schema: str, role: str) -> str:
     return statement.format(_name(schema), _name(role)).as_string()
 
 
+def raise_limit(kind: str, name: str, count: int) -> str:
+    """The statement that lets a role, or a database, have so many sessions."""
+    statement = sql.SQL("ALTER {} {} CONNECTION LIMIT {}").format(sql.SQL(kind), _name(name), sql.Literal(count))
+    return statement.as_string()
+
+
 def missing_on(connection: Connection, oid: int) -> tuple[str, ...]:
     """What this user may not do to the rows of a table, of what loads do."""
     lacking = connection.scalars(_LACKING_ON, {"oid": oid, "privileges": list(ROWS)})

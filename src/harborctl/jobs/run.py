@@ -5,8 +5,8 @@ It says nothing to people: a listener hears of each load, and the result tells t
 
 from __future__ import annotations
 
+import logging
 import time
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from harborctl.db.engine import Database
     from harborctl.jobs.file import Job, JobLoad, JobReport
+    from harborctl.jobs.lock import JobLock
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import ConnectionOptions, LoadResult
     from harborctl.reports.find import Folder
+
+logger = logging.getLogger("harborctl")
 
 # The worse, the further behind. A job ends with the worst of its parts.
 SEVERITY = (
@@ -141,13 +144,15 @@ def run_job(connection: ConnectionOptions, job: Job, options: JobOptions, listen
 
     course, held, start = _Course(options.keep_going), None, time.monotonic()
     try:
-        with open_database(connection) as database, _alone(database, job, options):
-            _run_parts(_Run(job, options, database, listener, course))
+        with open_database(connection) as database, _alone(database, job, options) as lock:
+            _run_parts(_Run(job, options, database, listener, course), lock)
     except LockHeld as error:
-        if options.lock is Lock.SKIP:
+        if options.lock is Lock.SKIP and error.code == LockHeld.default_code:
             held = error
         else:
             course.note(error)
+            if course.error is not error:
+                logger.warning("%s", error.message)
     except KeyboardInterrupt:
         course.note(Interrupted("interrupted"))
     except HarborctlError as error:
@@ -208,32 +213,35 @@ class _Run:
 
 
 @contextmanager
-def _alone(database: Database, job: Job, options: JobOptions) -> Iterator[None]:
-    """Of one job only one run at a time in one database: appends take no locks of their own."""
+def _alone(database: Database, job: Job, options: JobOptions) -> Iterator[JobLock | None]:
+    """Without another run of the job; a dry run does not mind them."""
     if options.dry_run:
-        yield
+        yield None
         return
-    from harborctl.load.session.locks import job_lock
+    from harborctl.jobs.lock import job_lock
 
-    number = zlib.crc32(job.name.encode()) - 2**31
-    with job_lock(database.engine, number, job.name, options.lock):
-        yield
+    with job_lock(database.engine, job.name, options.lock) as lock:
+        yield lock
 
 
-def _run_parts(run: _Run) -> None:
-    course = run.course
+def _run_parts(run: _Run, lock: JobLock | None) -> None:
+    for part in _parts(run):
+        if run.course.goes_on:
+            if lock is not None:
+                lock.keep()
+            part()
+
+
+def _parts(run: _Run) -> Iterator[Callable[[], None]]:
     for load in run.job.loads:
-        if course.goes_on:
-            _run_load(run, load)
+        yield partial(_run_load, run, load)
     if run.options.dry_run:
         return
     for number, sql in enumerate(run.job.after):
-        if course.goes_on:
-            _run_step(run, Step(f"after[{number}]", sql=masked(sql)), partial(_execute, run.database, sql))
+        yield partial(_run_step, run, Step(f"after[{number}]", sql=masked(sql)), partial(_execute, run.database, sql))
     for wanted in run.job.reports:
-        if course.goes_on:
-            step = Step(f"report {wanted.report}", report=wanted.report, output=str(wanted.output))
-            _run_step(run, step, partial(_write_report, run, wanted))
+        step = Step(f"report {wanted.report}", report=wanted.report, output=str(wanted.output))
+        yield partial(_run_step, run, step, partial(_write_report, run, wanted))
 
 
 def _run_load(run: _Run, load: JobLoad) -> None:

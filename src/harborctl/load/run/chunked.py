@@ -1,8 +1,9 @@
 """Loads in chunks: `--commit-every` commits each with its ledger row, `--jobs` loads several at once.
 
-One connection holds the load's locks from begin to end and does nothing else. The chunks are loaded by lanes. With
-`--jobs` alone all of them are written before the first is committed: only a crash between the first COMMIT and the last
-leaves a part of the load behind. Whatever is left behind, the next run finds in the ledger, and loads what is missing.
+One connection holds the load's locks from begin to end, and commits last, with the ledger's row. The chunks are loaded
+by lanes. Each lane needs a session, and so does the holder; the ledger is written before the lanes begin. With `--jobs`
+alone all chunks are written before the first is committed: only a crash between the first COMMIT and the last leaves a
+part of the load behind. Whatever is left behind, the next run finds in the ledger, and loads what is missing.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from sqlalchemy import BigInteger, cast, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.catalog import find_target
-from harborctl.db.failures import translated
+from harborctl.db.failures import translate, translated
 from harborctl.db.migrations import require_ledger
+from harborctl.db.sessions import require_sessions
 from harborctl.db.statistics import analyze_after
 from harborctl.db.storable import storable
-from harborctl.errors import HarborctlError, LockHeld, SourceChanged, UsageError
+from harborctl.errors import ConnectionFailed, HarborctlError, LockHeld, SourceChanged, UsageError
 from harborctl.load.ledger import record
 from harborctl.load.ledger.chunks import Chunk, check_same, committed, missing, next_number, total
 from harborctl.load.ledger.dedupe import (
@@ -44,7 +46,7 @@ from harborctl.load.run.chunk_rules import check_parts, refuse_read_once, refuse
 from harborctl.load.run.loader import Attempt
 from harborctl.load.run.workers import Job, make_lanes
 from harborctl.load.session.backend import HOLDERS, end_signed, new_key
-from harborctl.load.session.locks import stay_idle, take_named, take_turn
+from harborctl.load.session.locks import stay_open, take_named, take_turn
 from harborctl.model import FileResult, LoadResult, Mode, Status, WriterName
 from harborctl.sources.files import check_unchanged, content_of, find_files
 from harborctl.sources.open import open_file, refuse_strange_options
@@ -109,19 +111,30 @@ class ChunkedLoad(Attempt):
     # Files of a load that goes on which another load has put in meanwhile.
     _skip: set[int] = field(default_factory=set)
     _lanes_key: int = 0
-    # The connection that reads and writes the ledger, and the one that holds the locks and watches the lanes.
-    _books: Connection = field(init=False)
+    # The connection that holds the locks and watches the lanes. Threads take turns at it.
     _holder: Connection = field(init=False)
+    _at_holder: threading.RLock = field(default_factory=threading.RLock)
 
     def run(self) -> LoadResult:
         """Load what is missing, chunk by chunk."""
         check_parts(self.options)
+        self._require_sessions()
         try:
             return self._run()
         except LanesMeet as meeting:
             logger.warning("%s; going on by one connection", meeting)
             self._go_on_by_one_connection(str(meeting))
             return self._run()
+
+    def _require_sessions(self) -> None:
+        """With fewer than this the load would wait for itself."""
+        if self.retried:
+            return  # they were there
+        run = self.options.run
+        option = f"--jobs {run.jobs}" if run.jobs > 1 else "--commit-every"
+        hint = "Without --commit-every and --jobs a load needs one."
+        with translated():
+            require_sessions(self.database.engine, run.jobs + 1, f"a load with {option}", hint)
 
     @property
     def has_committed(self) -> bool:
@@ -153,18 +166,25 @@ class ChunkedLoad(Attempt):
                 code="not_divisible",
                 hint="That are uncompressed UTF-8 CSV files with a header, and Parquet files.",
             )
-        with translated(), self.database.engine.connect() as books, self.database.engine.connect() as holder:
+        with translated(), self.database.engine.connect() as holder:
             self.connected = True
-            self._books, self._holder = books, holder
+            self._holder = holder
             try:
                 with holder.begin():
-                    return self._carry_out(self._begin_chunks())
+                    with self.database.engine.connect() as books:
+                        job = self._begin_chunks(books)
+                        if self.options.run.jobs > 1:
+                            books.invalidate()  # the lanes of other processes need the session
+                    result = self._carry_out(job)
+                    self.committing = result
             except (AlreadyLoaded, LockHeld) as reason:
-                return self.unneeded(books, reason)
+                return self.unneeded(holder, reason)
+        self.committing = None
+        return result
 
-    def _begin_chunks(self) -> Job:
+    def _begin_chunks(self, books: Connection) -> Job:
         """Take the locks, say that this load runs or runs again, and see what is in."""
-        books, holder = self._books, self._holder
+        holder = self._holder
         with books.begin():
             require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
             self.target = target = find_target(books, self.table_name())
@@ -177,7 +197,7 @@ class ChunkedLoad(Attempt):
         mark = fingerprint(self.options, target, ())
         key = int.from_bytes(bytes.fromhex(mark)[:8], signed=True)
         self.sign(holder)
-        stay_idle(holder)
+        stay_open(holder)
         policy = self.options.run.lock
         take_named(holder, NAMESPACE, key >> 32, policy, f"the same load into {target.label} runs")
         if self.options.mode is not Mode.APPEND:
@@ -249,8 +269,7 @@ class ChunkedLoad(Attempt):
         pieces = chain([first] if first else [], pieces)
         handed: SimpleQueue[Piece | None] = SimpleQueue()
         pieces = _noted(pieces, handed)
-        with self._books.begin():
-            first_number = next_number(self._books, self.load_id)
+        first_number = next_number(self._holder, self.load_id)
         if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
             self.ending = Ending(self.options, self.sources, KeptRejects(0, list, list))
             self.ending.prepare(self.plans, complete=first is None)
@@ -270,6 +289,21 @@ class ChunkedLoad(Attempt):
                 self._load_then_commit(lanes, pieces, first_number, digests)
             return self._finish(digests.result())
 
+    def _check_holder(self) -> None:
+        """Before each COMMIT: whose locks are lost is not alone any more.
+
+        Raises:
+            ConnectionFailed: they are.
+        """
+        try:
+            with self._at_holder:
+                self._holder.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            lost = translate(error)
+            raise ConnectionFailed(
+                f"the session that held the locks of this load was ended: {lost.message}", code=lost.code
+            ) from error
+
     def _settle_rejects(self, written: list[Chunk], pending: list[Lane]) -> None:
         """Write the reject file of these chunks, of which those of `pending` lanes are not committed, and judge."""
         if self.ending is None:
@@ -277,10 +311,10 @@ class ChunkedLoad(Attempt):
         self.progress.stage("rejects")
         self.ending.rejects = KeptRejects(
             sum(chunk.rejected for chunk in written),
-            lambda: kept(self._books, self.load_id),
+            lambda: kept(self._holder, self.load_id),
             lambda: [one for lane in pending for one in lane.rejects()],
         )
-        with self._books.begin():
+        with self._at_holder:
             self.ending.settle(sum(chunk.rows for chunk in written), dry_run=False)
 
     def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -288,6 +322,10 @@ class ChunkedLoad(Attempt):
         locks, when its statement is over."""
         if kind is None:
             return
+        with suppress(DBAPIError, HarborctlError), self._at_holder:
+            if not self._holder.invalidated:
+                end_signed(self._holder, self._lanes_key)
+                return
         with suppress(DBAPIError, HarborctlError), self.database.engine.begin() as connection:
             end_signed(connection, self._lanes_key)
 
@@ -319,6 +357,7 @@ class ChunkedLoad(Attempt):
                 ):
                     self._settle_rejects(written, [lane])
                 check_unchanged(self.found)
+                self._check_holder()
                 lane.commit([(number, chunk)])
                 self.done.append(chunk)
                 number += 1
@@ -355,6 +394,7 @@ class ChunkedLoad(Attempt):
             for lane in lanes:
                 lane.check()
         check_unchanged(self.found)
+        self._check_holder()
         for place, lane in enumerate(lanes):
             placed = [
                 replace(
@@ -402,8 +442,9 @@ class ChunkedLoad(Attempt):
             futures = [pool.submit(drive, lane) for lane in lanes]
             try:
                 while wait(futures, WATCH).not_done:
-                    if self._holder.execute(_WAITING_WRITERS, {"key": self._lanes_key}).scalar_one():
-                        raise LanesMeet(SAME_KEY)
+                    with self._at_holder:
+                        if self._holder.execute(_WAITING_WRITERS, {"key": self._lanes_key}).scalar_one():
+                            raise LanesMeet(SAME_KEY)
                 self._raise_first()
             except BaseException:  # Ctrl-C, too
                 self._ended = True
@@ -476,24 +517,21 @@ class ChunkedLoad(Attempt):
             raise AssertionError("no target")
         self._read = digests
         self.writer = WriterName.VALUES if self.options.writer is WriterName.VALUES else WriterName.COPY
-        account, books = total(self.done), self._books
-        with books.begin():
-            self.progress.stage("analyze")
-            changed = account.inserted + account.updated + account.deleted
-            analyze_after(books, self.target, changed, self.options.analyze)
-            rejected = any(chunk.rejected for chunk in self.done)
-            result = self.summary(Status.LOADED_WITH_REJECTS if rejected else Status.LOADED)
-            if rejected and not forget(books, self.load_id):
-                note = "its rejected rows stay in harborctl.rejects, too: this user may not delete there"
-                result = replace(result, notes=(*result.notes, note))
-            read = [source for number, source in enumerate(self.sources) if number not in self._skip]
-            meanings = [meaning_of(self.options, source) for source in read]
-            record.finish(
-                books, self.options, result, self.target, self.started_at, standing=self.standing, meanings=meanings
-            )
-            self.sign(books)
-            self.committing = result
-        self.committing = None
+        account, holder = total(self.done), self._holder
+        self.progress.stage("analyze")
+        changed = account.inserted + account.updated + account.deleted
+        analyze_after(holder, self.target, changed, self.options.analyze)
+        rejected = any(chunk.rejected for chunk in self.done)
+        result = self.summary(Status.LOADED_WITH_REJECTS if rejected else Status.LOADED)
+        if rejected and not forget(holder, self.load_id):
+            note = "its rejected rows stay in harborctl.rejects, too: this user may not delete there"
+            result = replace(result, notes=(*result.notes, note))
+        read = [source for number, source in enumerate(self.sources) if number not in self._skip]
+        meanings = [meaning_of(self.options, source) for source in read]
+        record.finish(
+            holder, self.options, result, self.target, self.started_at, standing=self.standing, meanings=meanings
+        )
+        self.sign(holder)
         return result
 
     def _what_is_in(self) -> str:

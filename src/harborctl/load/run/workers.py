@@ -258,7 +258,9 @@ class _ToDriver(QueueHandler):
 def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
     """The worker process: answers each piece with its chunk, the question for rejects with what it has put aside, and a
     check, or a list of chunks to commit, with None once that is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that drives us decides
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they reach all; the one that drives us decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     logging.basicConfig(handlers=[_ToDriver(pipe)], format="%(message)s")
     with open_database(connection, migrate_embedded=False) as database:
         lane = LocalLane(database, job)

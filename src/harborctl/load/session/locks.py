@@ -6,7 +6,7 @@ Order: first the target's advisory lock, then the table. Who waits, waits before
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 import psycopg
@@ -15,14 +15,12 @@ from sqlalchemy import Integer, func, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.failures import translate, translated
+from harborctl.db.failures import translate
 from harborctl.errors import AccessDenied, LockHeld
 from harborctl.model import Lock, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from harborctl.db.catalog import Relation, Target
     from harborctl.model import LoadOptions
@@ -30,10 +28,10 @@ if TYPE_CHECKING:
 # "harb" in ASCII: the first half of our advisory locks' keys, the second is the table's oid.
 NAMESPACE = 0x68617262
 
-# "hrbj": of jobs.
-JOBS = 0x6872626A
-
 LOCK_NOT_AVAILABLE = "55P03"
+
+# PostgreSQL 17 has brought transaction_timeout.
+TRANSACTION_TIMEOUT_SINCE = 170000
 
 # The driver reads times of only one DateStyle, and the session may have any.
 TIME_FORM = "YYYY-MM-DD HH24:MI:SS OF"
@@ -94,17 +92,28 @@ def take_turn(connection: Connection, target: Relation, lock: Lock) -> bool:
     return take_named(connection, NAMESPACE, signed, lock, f"another load into {target.schema}.{target.name} runs")
 
 
-def take_named(connection: Connection, namespace: int, number: int, lock: Lock, reason: str) -> bool:
+class Until(Enum):
+    """The end of a lock."""
+
+    TRANSACTION = "transaction"
+    SESSION = "session"
+
+
+def take_named(
+    connection: Connection, namespace: int, number: int, lock: Lock, reason: str, until: Until = Until.TRANSACTION
+) -> bool:
     """Take the advisory lock of two signed integers, as `take_turn`."""
     key = (namespace, sql_cast(number, Integer))
-    if connection.execute(select(func.pg_try_advisory_xact_lock(*key))).scalar_one():
+    in_session = until is Until.SESSION
+    attempt = func.pg_try_advisory_lock(*key) if in_session else func.pg_try_advisory_xact_lock(*key)
+    if connection.execute(select(attempt)).scalar_one():
         return False
     message = f"{reason}: {_holder(connection, namespace, number)}"
     if lock is not Lock.WAIT:
         raise LockHeld(message, hint="Run it again later, or let it wait with --lock wait.")
     logger.warning("waiting: %s", message)
     try:
-        connection.execute(select(func.pg_advisory_xact_lock(*key)))
+        connection.execute(select(func.pg_advisory_lock(*key) if in_session else func.pg_advisory_xact_lock(*key)))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             raise
@@ -112,22 +121,17 @@ def take_named(connection: Connection, namespace: int, number: int, lock: Lock, 
     return True
 
 
-@contextmanager
-def job_lock(engine: Engine, number: int, name: str, lock: Lock) -> Iterator[None]:
-    """Inside this block no other run of the job has it, in this database.
-
-    Raises:
-        LockHeld: another has, and is not to be waited for.
-    """
-    with translated(), engine.connect() as connection, connection.begin():
-        stay_idle(connection)
-        take_named(connection, JOBS, number, lock, f"job {name} runs already")
-        yield
-
-
 def stay_idle(connection: Connection) -> None:
     """Let this transaction wait for others of ours as long as they take. It has no snapshot that VACUUM minds."""
     connection.execute(select(func.set_config("idle_in_transaction_session_timeout", "0", True)))
+
+
+def stay_open(connection: Connection) -> None:
+    """Let this transaction, which only holds locks, last as long as the work of others takes."""
+    stay_idle(connection)
+    driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
+    if driver.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
+        connection.execute(select(func.set_config("transaction_timeout", "0", True)))
 
 
 def _holder(connection: Connection, namespace: int, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from harborctl.errors import ConnectionFailed, HarborctlError
+from harborctl.errors import ConnectionFailed, HarborctlError, TooFewSessions
 
 # Deadlock, serialization failure, lock timeout: another transaction was in the way.
 _IN_THE_WAY = {"40P01", "40001", "55P03"}
@@ -23,6 +23,8 @@ def may_pass(error: HarborctlError, *, was_connected: bool) -> bool:
     A server that could not be reached in the first place is more often a wrong address than a restart: only after
     there was a connection, or if the server itself says that it starts, is it tried again.
     """
+    if isinstance(error, TooFewSessions):
+        return False
     if isinstance(error, ConnectionFailed):
         return was_connected or error.code in _NOT_READY
     return error.code in _IN_THE_WAY  # also of a BadRow: whatever fails in mid-COPY has a row that it is blamed on
