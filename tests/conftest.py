@@ -72,6 +72,7 @@ os.environ["NO_COLOR"] = "1"
 
 # A shell that runs us in the background lets us ignore Ctrl-C, and what we start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and under nohup
 
 
 @pytest.fixture(scope="session")
