@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -26,15 +26,18 @@ Invoke = Callable[..., Run]
 def invoke(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Invoke:
-    """Runs `harborctl` in `tmp_path` on this test's database; gives what a process would."""
+    """Runs `harborctl` in `tmp_path` on this test's database; gives what a process would.
+
+    With None for `stdin` it reads what `sys.stdin` is.
+    """
     monkeypatch.setenv("HARBORCTL_URL", database_url)
     monkeypatch.setenv("HARBORCTL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
-    def invoked(*arguments: str | Path, env: dict[str, str | None] | None = None, stdin: str | None = None) -> Run:
+    def invoked(*arguments: str | Path, env: dict[str, str | None] | None = None, stdin: str | None = "") -> Run:
         capfd.readouterr()
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        with monkeypatch.context() as settings, _piped(stdin or "") as pipe:
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        with monkeypatch.context() as settings, _piped(stdin) if stdin is not None else nullcontext(sys.stdin) as pipe:
             settings.setattr(sys, "stdin", pipe)
             for name, value in (env or {}).items():
                 settings.delenv(name, raising=False) if value is None else settings.setenv(name, value)

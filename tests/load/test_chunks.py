@@ -473,7 +473,7 @@ def test_ctrl_c_ends_the_workers(table: Connection, database_url: str, tmp_path:
     own = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     wait_for(table, f"SELECT (count(*) = 2)::int {own} AND wait_event = 'PgSleep'")
     workers = workers_of(process.pid)
-    assert len(workers) >= 4  # two, and what multiprocessing starts them by
+    assert len(workers) >= 2
     (os.killpg if whom == "group" else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, json.loads(out)["status"]) == (130, "interrupted")

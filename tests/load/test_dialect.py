@@ -242,7 +242,7 @@ REJECTED: dict[str, tuple[str, Options, Stored]] = {
     "short and bad": ("id,a,n\nx\n2,y\n", {"short_rows": "null"}, [(0, None, None), (2, "y", None)]),
     "short, NULL has a name": (
         "id,a,n\nx\n2,y\n",
-        {"short_rows": "null", "nulls": ["NA"]},
+        {"short_rows": "null", "null": ["NA"]},
         [(0, None, None), (2, "y", None)],
     ),
     "wide and bad": ('id,a,n\nx,y,1,"z,z",\n', {"extra_fields": "ignore"}, [(0, "y", 1.0)]),
@@ -315,7 +315,7 @@ def test_a_footer_of_standard_input_is_left_out(database: psycopg.Connection[Any
     Path("x.csv").write_text("id,a\n1,x\nTOTAL\n")
     with Path("x.csv").open() as stream, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", stream)
-        result = invoke("load", "-", "-t", "t", "--skip-footer", "1")
+        result = invoke("load", "-", "-t", "t", "--skip-footer", "1", stdin=None)
     assert result.code == 0, result
     assert rows(database) == [(1, "x")]
 

@@ -148,7 +148,7 @@ def test_standard_input_that_cannot_be_read(
 ) -> None:  # fmt: skip
     with (tmp_path / "out").open("w") as out:
         monkeypatch.setattr(sys, "stdin", out if how == "w" else None)
-        run = invoke("load", "-", "-t", "t", "--json")
+        run = invoke("load", "-", "-t", "t", "--json", stdin=None)
     assert run.code == 2
     assert json.loads(run.stdout)["error"]["message"].startswith(message)
 

@@ -32,7 +32,6 @@ from harborctl.sources.splits import Divisible, Piece
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection as Pipe
-    from multiprocessing.context import ForkServerContext, SpawnContext
 
     from sqlalchemy import Connection, RootTransaction
 
@@ -174,19 +173,6 @@ class _Silent:
     def stage(self, what: str) -> None: ...
 
 
-def _context() -> ForkServerContext | SpawnContext:
-    """How worker processes start: not as forks of this one, in which threads of ours and of Arrow are running.
-
-    Where the system can, they are forks of one process that has imported what they need, and does nothing else: that
-    import takes half a second of a processor, for each worker where there is no such process.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
 @dataclass(slots=True)
 class WorkerLane:
     """The lane of a process of its own."""
@@ -197,7 +183,8 @@ class WorkerLane:
     _process: multiprocessing.process.BaseProcess = field(init=False)
 
     def __post_init__(self) -> None:
-        context = _context()
+        # Spawned: threads of ours and of Arrow are running, and a fork server leaves its folder behind if killed.
+        context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, self.connection, self.job), daemon=True)
         self._process.start()
