@@ -62,6 +62,8 @@ def test_the_list_as_json(engine: Engine, invoke: Invoke) -> None:
     listed = document(invoke("tables", "--json"))
     assert [table["table"] for table in listed if not table["table"].startswith("harborctl.")] == [
         "harbor.products",
+        "harbor.stock_counts",
+        "harbor.stock_movements",
         "harbor.stock_reservations",
         "harbor.variants",
         "public.big_orders",
