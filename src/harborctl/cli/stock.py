@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
     """Add the group `stock` to the application."""
     group = typer.Typer(
         name="stock",
-        help="Reserve, release, confirm and expire stock, and never sell a piece twice.",
+        help="Reserve, release and confirm stock, and never sell a piece twice.",
         no_args_is_help=True,
     )
     for name, function in (
