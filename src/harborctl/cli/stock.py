@@ -247,7 +247,7 @@ def list_(
 ) -> None:
     """List reservations: the newest first, or of --active and --expired those that run out first.
 
-    One that is `overdue` holds its pieces until `harborctl stock expire` gives them back.
+    One that is `overdue` holds its pieces until `harborctl stock release ORDER` gives them back.
     """
     from harborctl.db.engine import open_database
     from harborctl.stock import look

@@ -79,7 +79,7 @@ def restore(server: Server, file: Path) -> None:
             with session.transaction():
                 session.execute(_sql("ALTER DATABASE {} RENAME TO {}", DATABASE, replaced))
                 session.execute(_sql("ALTER DATABASE {} RENAME TO {}", filled, DATABASE))
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             session.execute(_sql("DROP DATABASE IF EXISTS {}", filled))
             raise
         session.execute(_sql("DROP DATABASE {}", replaced))

@@ -107,7 +107,7 @@ class JobLock:
                 holder.begin()
                 stay_open(holder)
                 take_named(holder, JOBS, self._number, lock, reason)
-            except BaseException:
+            except BaseException:  # Ctrl-C while it waits, too
                 _close(holder)
                 raise
             self._holder = holder

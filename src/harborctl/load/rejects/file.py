@@ -117,7 +117,7 @@ class RejectFile:
                 else:
                     _name(temporary, path)
                 self._is_there = True
-            except BaseException:
+            except BaseException:  # Ctrl-C, too
                 with suppress(OSError):  # never hides why we are here
                     temporary.unlink()
                 raise

@@ -3,7 +3,7 @@
 -- param: threshold integer = 5   Stock level below which a variant is listed
 
 -- A variant's stock_qty is what is free: reservations have taken their pieces off it. Those of a reservation whose time
--- is over come back with `harborctl stock expire`. What is on the shelf is both together.
+-- is over come back with `harborctl stock release`. What is on the shelf is both together.
 WITH held AS (
     SELECT variant_id, sum(quantity) AS quantity
     FROM harbor.stock_reservations
