@@ -285,7 +285,7 @@ def _merge_isolated(
         missing = _check_missing(connection, plan, options.merge, merge, staged)
         deleted = _delete_missing(connection, plan, options.merge, merge, missing, staged)
     changes = tuple(merge_changes(connection, merge, plan)) if options.dry_run else ()
-    account = late.write(staging)
+    account = late.write()
     account = replace(account, rows_read=staged - late.count, duplicates=duplicates, deleted=deleted.rows)
     return Outcome(account, deleted.notes, deleted.cascaded, changes)
 

@@ -315,7 +315,7 @@ class Merge:
         ):
             return Account(staged, inserted=staged), ""
         if is_plain and self._fills_all and not self._merge.update_only:
-            counts = connection.execute(self._fast_statement()).mappings().one()
+            counts = connection.execute(self._fast_statement).mappings().one()
             dropped = 0
         else:
             counts = self._write_apart(connection)
@@ -327,10 +327,10 @@ class Merge:
 
     def _write_apart(self, connection: Connection) -> RowMapping:
         if not self._must_not_meet:
-            return connection.execute(self._apart_statement()).mappings().one()
+            return connection.execute(self._apart_statement).mappings().one()
         try:
             with connection.begin_nested():
-                return connection.execute(self._apart_statement()).mappings().one()
+                return connection.execute(self._apart_statement).mappings().one()
         except DBAPIError as error:
             diag = getattr(error.orig, "diag", None)
             failure = translate(error)
@@ -372,6 +372,7 @@ class Merge:
             return False
         return True
 
+    @cached_property
     def _fast_statement(self) -> Select[int, int, int, str]:
         staged = self._staged()
         rows = self._compared(staged).with_only_columns(*self._values(staged))
@@ -396,6 +397,7 @@ class Merge:
         may hide the other row. Elsewhere another session has brought it in, and the next look finds it."""
         return bool(self._plan.target.before_triggers) or self._plan.target.filtered
 
+    @cached_property
     def _apart_statement(self) -> Select[Any]:
         """New rows by INSERT, the others by UPDATE: each as the table's triggers and defaults expect it."""
         staged = self._staged()

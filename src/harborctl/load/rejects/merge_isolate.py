@@ -1,12 +1,14 @@
 """Puts staged rows into the target when some may be bad: those that the target refuses are found and put aside.
 
 All rows are tried in one statement. If that fails, rows which a query shows to violate the constraint are taken out;
-else the rows are halved by their numbers, each half a statement of its own over a view of the staging table. Rows that
-refer to others of their table wait for these: what waits is tried together, as long as more goes in.
+else the rows are halved by their numbers, each half a statement of its own over a view of the staging table. How many
+rows are tried together goes down with each refusal, and doubles with each success. Rows that refer to others of their
+table wait for these: what waits is tried together, as long as more goes in.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.constraints import constraints_of, named
 from harborctl.load.merge.statements import Merge, is_exact
 from harborctl.load.rejects.constraint_queries import can_probe, violations_in
+from harborctl.load.rejects.isolate import MOST_SAVEPOINTS
 from harborctl.load.rejects.savepoint_send import of_rows
 from harborctl.load.write.bad_row import Reason
 from harborctl.load.write.staging import TEMPORARY_SCHEMA, Staging, identifier
@@ -57,6 +60,7 @@ class LateRejects:
 
     def __init__(self, connection: Connection, plan: Plan, rejects: Rejects, staging: Staging, merge: Merge) -> None:
         self._connection = connection
+        self._driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         self._plan = plan
         self._rejects = rejects
         self._merge = merge
@@ -65,16 +69,19 @@ class LateRejects:
         self._known = constraints_of(connection, plan.target.oid)
         self._refers = any(_refers(constraint) for constraint in self._known)
         self._probed = set[str]()
-        self._window: Staging | None = None
+        self._part_merge: Merge | None = None
+        self._most = sys.maxsize
+        self._savepoints = 0
+        self._may_seek = True
         self.count = 0
 
-    def write(self, whole: Staging) -> Account:
+    def write(self) -> Account:
         """Write all rows that the target takes; the others are put aside."""
         account, orders = Account(), iter(_Order)
         order = next(orders)
         while (rest := self._range(None)) is not None:
             before = self.count
-            written, waits = self._round(whole, rest, order)
+            written, waits = self._round(rest, order)
             account = _sum(account, written)
             if not waits:
                 break
@@ -82,27 +89,38 @@ class LateRejects:
                 order = next(orders)
         return account
 
-    def _round(self, whole: Staging, rest: _Range, order: _Order) -> tuple[Account, bool]:
-        """Try these rows; what became of those that went in, and whether others wait."""
-        account, waits, waiting = Account(), False, [rest]
+    def _round(self, rest: _Range, order: _Order) -> tuple[Account, bool]:
+        """Try these rows; what became of those that went in, and whether others are left that wait.
+
+        While bad rows are sought, what goes well is taken back, and left to the next round.
+        """
+        account, waits, seeks, waiting = Account(), False, False, [rest]
+        self._most = sys.maxsize
         # Rows that are put aside leave others without what they refer to.
         self._probed -= {name for constraint in self._known if _refers(constraint) for name in constraint.names}
         while waiting:
-            part = waiting.pop()
+            *others, part = self._next(waiting.pop())
+            waiting += others
             try:
-                with self._connection.begin_nested():
-                    staging = self._look_at(part) or whole
-                    written = Merge(staging, self._plan, self._merge.plan).write(self._connection, part.rows)
-                    if self._refers and self._window is not None:  # the others will be tried once more
+                with self._driver.transaction():
+                    written = self._merge_of(part).write(self._connection, part.rows)
+                    if seeks:
+                        raise psycopg.Rollback
+                    if self._part_merge is not None:  # the others will be tried once more
                         self._connection.execute(delete(self._table).where(self._is_in(part)))
             except DBAPIError as error:
                 name = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
                 parts = self._divided(part, of_rows(error), name, order)
                 waits |= parts is None
                 waiting += parts or []
+                seeks |= self._may_seek and order is _Order.TOGETHER and self._savepoints > MOST_SAVEPOINTS
             else:
-                account = _sum(account, written)
-        return account, waits
+                self._most *= 2
+                if not seeks:
+                    self._savepoints += 1
+                    account = _sum(account, written)
+        self._may_seek &= not seeks
+        return account, waits or seeks
 
     def _divided(self, part: _Range, failure: HarborctlError, name: str | None, order: _Order) -> list[_Range] | None:
         """What is left of a part that was refused, the first rows last; None if it waits for other rows."""
@@ -117,9 +135,10 @@ class LateRejects:
         if part.rows == 1:
             self._reject(part.first, failure, constraint)
             return []
-        if self._window is None:
-            self._window = self._made_window()  # not in a savepoint, which would take it back
-        return self._halves(part)[::-1]
+        if self._part_merge is None:  # made here: a savepoint would take its view back
+            self._part_merge = Merge(self._made_window(), self._plan, self._merge.plan)
+        self._most = part.rows // 2
+        return self._parted(part, part.rows // 2)[::-1]
 
     def reject(self, number: int, reason: Reason) -> None:
         """Put a staged row aside."""
@@ -174,26 +193,29 @@ class LateRejects:
         first, last, rows = self._connection.execute(query).one()
         return _Range(first, last, rows) if rows else None
 
-    def _halves(self, part: _Range) -> list[_Range]:
-        middle = self._connection.execute(
-            select(self._number).where(self._is_in(part)).order_by(self._number).offset(part.rows // 2).limit(1)
-        ).scalar_one()
-        low = _Range(part.first, middle - 1, part.rows // 2)
-        return [low, _Range(middle, part.last, part.rows - part.rows // 2)]
+    def _next(self, part: _Range) -> list[_Range]:
+        """As many of the rows as are tried together now, behind the others."""
+        return self._parted(part, self._most)[::-1] if part.rows > self._most else [part]
 
-    def _look_at(self, part: _Range) -> Staging | None:
-        """The staging table, with the rows of this part only; None as long as it is looked at as a whole."""
-        if self._window is None:
-            return None
-        for name, value in (("harborctl.first", part.first), ("harborctl.last", part.last)):
-            self._connection.execute(select(func.set_config(name, str(value), True)))
-        return self._window
+    def _parted(self, part: _Range, rows: int) -> list[_Range]:
+        """The first so many rows, and the others."""
+        middle = self._connection.execute(
+            select(self._number).where(self._is_in(part)).order_by(self._number).offset(rows).limit(1)
+        ).scalar_one()
+        return [_Range(part.first, middle - 1, rows), _Range(middle, part.last, part.rows - rows)]
+
+    def _merge_of(self, part: _Range) -> Merge:
+        """The merge of this part's rows only; that of all staged rows as long as they were not divided."""
+        if self._part_merge is None:
+            return self._merge
+        bounds = (("harborctl.first", part.first), ("harborctl.last", part.last))
+        self._connection.execute(select(*(func.set_config(name, str(value), True) for name, value in bounds)))
+        return self._part_merge
 
     def _made_window(self) -> Staging:
-        driver = cast("psycopg.Connection[Any]", self._connection.connection.driver_connection)
         table, number = identifier(self._table), sql.Identifier(self._number.name)
-        driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
-        driver.execute(
+        self._driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
+        self._driver.execute(
             sql.SQL(
                 "CREATE TEMPORARY VIEW {} AS SELECT * FROM {}"
                 " WHERE {} BETWEEN pg_catalog.current_setting('harborctl.first')::bigint"
