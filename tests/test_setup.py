@@ -153,7 +153,7 @@ def test_nothing_of_the_users_is_touched(folder: Path, database_url: str) -> Non
     [export] = [line.strip() for line in said.splitlines() if "export HARBORCTL_HOME" in line]
     script = f'{export}; printf %s "$HARBORCTL_HOME"'
     assert subprocess.check_output(["sh", "-c", script], text=True) == str(place / ".demo")
-    assert "1 passed" in made(place, "-o", "lint", "test", "TESTS=-n0 tests/test_counts.py::test_exact", env=env)
+    assert "1 passed" in made(place, "-o", "lint", "test", "TESTS=-n0 tests/counts/test_counts.py::test_exact", env=env)
     made(place, "clean", env=env)
     assert not (place / ".demo").exists()
     assert not (place / ".venv").exists()

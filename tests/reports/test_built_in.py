@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.conftest import Run
+from tests.counts.test_counts import run
 from tests.inprocess import Invoke, invoke
 from tests.reports.test_report_cli import SHOP
-from tests.test_counts import run
 
 __all__ = ["invoke"]
 

@@ -28,7 +28,7 @@ def interval(sample: PageSample | Draws) -> tuple[int, int, int]:
     rest, on few pages, above and below. Few pages come as rare events do, and their sum has a gamma interval (Fay and
     Feuer, Confidence intervals for directly standardized rates, 1997), which also bounds what no page has shown. The
     three go together by the squares of their distances (Zou and Donner, Construction of confidence limits about effect
-    measures, 2008). tests/test_count_intervals.py simulates how often the truth is in it, and how wide it is.
+    measures, 2008). tests/counts/test_interval.py simulates how often the truth is in it, and how wide it is.
     """
     if isinstance(sample, Draws):
         return _interval_of_draws(sample)

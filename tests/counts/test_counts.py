@@ -433,7 +433,7 @@ IN_BULK = (
     ("made", "where"), [(SKEWED, None), (DAYS, "day = 40"), (IN_BULK, None)], ids=["skewed", "days", "in bulk"]
 )
 def test_the_interval_covers_the_truth(engine: Engine, made: tuple[str, ...], where: str | None) -> None:
-    """On real tables; tests/test_count_intervals.py has many more, simulated."""
+    """On real tables; tests/counts/test_interval.py has many more, simulated."""
     run(engine, *made)
     truth = count(engine, "t", exact=True, where=where).rows
     runs = [count(engine, "t", sample=1, seed=seed, where=where) for seed in range(20)]

@@ -497,7 +497,7 @@ def test_a_ledger_without_privileges(job: Connection, invoke: Invoke, database_u
 
 
 def test_the_job_and_the_commands_of_the_readme(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     blocks = [block.partition("\n")[2] for block in text.split("```toml")[1:]]
     documents = [block.partition("```")[0] for block in blocks]
     (tmp_path / "harborctl.toml").write_text("\n".join(reversed(documents)))  # what has no table comes first
