@@ -33,6 +33,7 @@ from harborctl.sources.json_values import (
     scalar_texts,
     string_of,
 )
+from harborctl.sources.line_blocks import KEPT_OF_TOO_LONG, LineBlock, LineBlocks
 from harborctl.sources.read_again import KEPT_IN_MEMORY, Block, PushedBack, Rereadable, by_block
 from harborctl.sources.transcode import Utf8Reader, shown, undecodable
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Malformed
     from harborctl.sources.files import ByteStream, SourceFile
 
-BLOCK_BYTES = 512 * 1024
 INVALID_JSON = "22032"
 CHARACTER_NOT_IN_REPERTOIRE = "22021"
 UNDEFINED_COLUMN = "42703"
@@ -50,9 +50,6 @@ PROGRAM_LIMIT_EXCEEDED = "54000"
 
 # jsonb takes no more, and a gzip of half a megabyte can hold a line of half a gigabyte.
 MAX_RECORD_BYTES = 256 * 1024 * 1024
-# What is kept of a line that is larger than the limit.
-KEPT_OF_TOO_LONG = 64 * 1024
-
 LARGE_BYTES = 16 * 1024 * 1024
 
 _BLANK = b" \t\r"
@@ -87,8 +84,8 @@ class JsonLinesSource:
         self._ahead: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._common: set[str] | None = None
         try:
-            self._stretches = _Stretches(self._file.text, self._limit)
-            self._first = self._stretches.next()
+            self._line_blocks = LineBlocks(self._file.text, self._limit)
+            self._first = self._line_blocks.next()
             names: dict[str, None] = {}
             for of_one in self._objects_names(self._first):
                 names.update(dict.fromkeys(of_one))
@@ -148,7 +145,7 @@ class JsonLinesSource:
             if is_large:  # Arrow would keep what it needed for copies: as much as the record
                 pa.default_memory_pool().release_unused()
             yield Batch(records, self.name, lines.__getitem__, row_of=row_of)
-            stretch = self._stretches.next()
+            stretch = self._line_blocks.next()
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
@@ -161,7 +158,7 @@ class JsonLinesSource:
                 yield block
 
         for block, text in self._file.blocks(blocks()):
-            entries = self._entries(_Stretch(text, block.offset, block.first_line))
+            entries = self._entries(LineBlock(text, block.offset, block.first_line))
             for row in wanted.pop(block.offset):
                 yield Original(entries[row].line, entries[row].text)
 
@@ -190,7 +187,7 @@ class JsonLinesSource:
             # To look for bytes takes a tenth of the time of taking lines apart.
             lowered = text.lower()
             if any(needle in lowered for needle in needles):
-                of_all = dict.fromkeys(name for of_one in self._objects_names(_Stretch(text, 0, 0)) for name in of_one)
+                of_all = dict.fromkeys(name for of_one in self._objects_names(LineBlock(text, 0, 0)) for name in of_one)
                 found |= {name: None for name in of_all if name.lower() in missing}
                 left.difference_update(name.lower() for name in of_all)
             if not left and self._ahead is None:
@@ -205,7 +202,7 @@ class JsonLinesSource:
             try:
                 text = open_content(raw, self._source)
                 stream = text if self._transcoded is None else Utf8Reader(text, self._transcoded, self.name)
-                stretches = _Stretches(stream, self._limit)
+                stretches = LineBlocks(stream, self._limit)
                 stretches.next()
                 while (stretch := stretches.next()) is not None:
                     yield stretch.text
@@ -213,15 +210,15 @@ class JsonLinesSource:
                 raw.close()
             return
         self._ahead = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115  # closed by close()
-        kept = _Kept(PushedBack(self._stretches.take_pending(), self._file.text), self._ahead)
-        line, offset = self._stretches.line, self._stretches.offset
-        stretches = _Stretches(kept, self._limit, line, offset)
+        kept = _Kept(PushedBack(self._line_blocks.take_pending(), self._file.text), self._ahead)
+        line, offset = self._line_blocks.line, self._line_blocks.offset
+        stretches = LineBlocks(kept, self._limit, line, offset)
         while (stretch := stretches.next()) is not None:
             yield stretch.text
         self._ahead.seek(0)
-        self._stretches = _Stretches(self._ahead, self._limit, line, offset)
+        self._line_blocks = LineBlocks(self._ahead, self._limit, line, offset)
 
-    def _objects_names(self, stretch: _Stretch | None) -> Iterator[Collection[str]]:
+    def _objects_names(self, stretch: LineBlock | None) -> Iterator[Collection[str]]:
         """The fields of each object, also where a line of a reject file is about a text that is none."""
         text = stretch.text if stretch is not None else b""
         rows = lines_of(text)
@@ -236,7 +233,7 @@ class JsonLinesSource:
 
     # -- one stretch
 
-    def _parsed(self, stretch: _Stretch) -> tuple[Sequence[Fields], Sequence[int]]:
+    def _parsed(self, stretch: LineBlock) -> tuple[Sequence[Fields], Sequence[int]]:
         """The objects of a stretch, and the lines at which they stand. Blank lines are passed over; what is not an
         object is bad, as is an object with a field that is no column."""
         is_simple = (
@@ -251,7 +248,7 @@ class JsonLinesSource:
         entries = self._entries(stretch)
         return [entry.fields for entry in entries], [entry.line for entry in entries]
 
-    def _entries(self, stretch: _Stretch) -> list[_Entry]:
+    def _entries(self, stretch: LineBlock) -> list[_Entry]:
         entries: list[_Entry] = []
         for line, with_end in enumerate(stretch.text.split(b"\n"), start=stretch.line):
             text = with_end.removesuffix(b"\r")
@@ -326,81 +323,12 @@ class JsonLinesSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Whole lines: their text, its place in the file, and the number of the first of them; or the start of one line
-    that is too long."""
-
-    text: bytes
-    offset: int
-    line: int
-    too_long: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class _Entry:
     """One object, its line, and its text."""
 
     fields: Fields
     line: int
     text: bytes
-
-
-class _Stretches:
-    """A stream of text in stretches of whole lines.
-
-    Attributes:
-        line, offset: of what comes next.
-    """
-
-    def __init__(self, stream: ByteStream, limit: int, line: int = 1, offset: int = 0) -> None:
-        self._stream = stream
-        self._limit = limit
-        self._pending: list[bytes] = []
-        self.line = line
-        self.offset = offset
-
-    def take_pending(self) -> bytes:
-        """What was read and not handed on."""
-        pending, self._pending = b"".join(self._pending), []
-        return pending
-
-    def next(self) -> _Stretch | None:
-        """The next one; None at the end."""
-        size = sum(map(len, self._pending))
-        while data := self._stream.read(BLOCK_BYTES):
-            cut = data.rfind(b"\n") + 1
-            if cut:
-                text = b"".join([*self._pending, data[:cut]])
-                self._pending = [data[cut:]]
-                return self._handed_on(text)
-            self._pending.append(data)
-            size += len(data)
-            if size > self._limit:
-                return self._too_long(size)
-        text = self.take_pending()
-        return self._handed_on(text) if text else None
-
-    def _handed_on(self, text: bytes) -> _Stretch:
-        if not self.offset and text.startswith(codecs.BOM_UTF8):
-            self.offset = len(codecs.BOM_UTF8)
-            text = text.removeprefix(codecs.BOM_UTF8)
-        stretch = _Stretch(text, self.offset, self.line)
-        self.offset += len(text)
-        self.line += text.count(b"\n")
-        return stretch
-
-    def _too_long(self, size: int) -> _Stretch:
-        """Pass over the rest of a line, without keeping it."""
-        text = b"".join(self._pending[:2])[:KEPT_OF_TOO_LONG]
-        self._pending = []
-        stretch = _Stretch(text, self.offset, self.line, too_long=True)
-        while (data := self._stream.read(BLOCK_BYTES)) and b"\n" not in data:
-            size += len(data)
-        cut = data.find(b"\n") + 1
-        self._stream = PushedBack(data[cut:], self._stream)
-        self.offset += size + cut
-        self.line += 1
-        return stretch
 
 
 class _Kept:
