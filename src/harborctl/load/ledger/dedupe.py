@@ -112,7 +112,11 @@ class Known:
 
 
 class AlreadyLoaded(Exception):
-    """Ends a load of which all is in."""
+    """Ends a load of which all is in: `left_out`, by the place among its sources."""
+
+    def __init__(self, left_out: Mapping[int, Known]) -> None:
+        super().__init__("all is in already")
+        self.left_out = left_out
 
 
 class Overtaken(Exception):

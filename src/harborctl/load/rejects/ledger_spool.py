@@ -98,8 +98,6 @@ class KeptRejects:
         self._count = count
         self._committed = committed
         self._pending = pending
-        # Chunks have counted theirs.
-        self.malformed: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -108,9 +106,6 @@ class KeptRejects:
         """All of them, in load order."""
         pending = sorted(self._pending(), key=_place)
         return (one.rejected for one in merge(self._committed(), pending, key=_place))
-
-    def close(self) -> None:
-        """They stay in the ledger."""
 
 
 def _place(one: Kept) -> Place:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.plan.source_columns import go_by_position
@@ -18,79 +18,69 @@ from harborctl.sources.batch import REJECT_COLUMNS
 from harborctl.sources.files import COMPRESSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.ledger_spool import KeptRejects
     from harborctl.load.rejects.spool import Rejects
-    from harborctl.model import FileResult, LoadOptions
+    from harborctl.model import LoadOptions
     from harborctl.sources.batch import Source
 
 
 class Ending:
-    """The rejects of one load, and what becomes of them. Close it by leaving its block."""
+    """What becomes of the rejects of one load.
 
-    def __init__(self, options: LoadOptions, sources: list[Source], rejects: Rejects | KeptRejects) -> None:
-        self._options = options
-        self._sources = sources
-        self._file: RejectFile | None = None
-        self._keeps_file = False
-        self._rows_read = 0
-        self.rejects: Rejects | KeptRejects = rejects
+    Args:
+        complete: the load had all of its rows before: they may be in the reject file already.
 
-    def __enter__(self) -> Self:
-        return self
+    Raises:
+        UsageError: they cannot go where they should.
+    """
 
-    def __exit__(self, *_: object) -> None:
-        self.rejects.close()
-
-    @property
-    def rejected(self) -> int:
-        """How many rows so far."""
-        return len(self.rejects)
-
-    def prepare(self, plans: list[Plan], *, complete: bool = False) -> None:
-        """Settle where rejects would go; of a load that is `complete` they may be there already.
-
-        Raises:
-            UsageError: they cannot go there.
-        """
-        names = [_names(source, plan) for source, plan in zip(self._sources, plans, strict=True)]
-        options = self._options
+    def __init__(
+        self, options: LoadOptions, sources: Sequence[Source], plans: Sequence[Plan], *, complete: bool = False
+    ) -> None:
+        names = [_names(source, plan) for source, plan in zip(sources, plans, strict=True)]
         if len(set(names)) > 1 and go_by_position(options.columns):
             raise UsageError(
                 "sources with different columns, some of them named by position, do not go into one reject file",
                 code="columns_differ",
                 hint="Load them one by one, or name their columns.",
             )
+        self._options = options
+        self._sources = sources
+        self._keeps_file = False
+        self._rows_read = self._rejected = 0
         self._file = RejectFile(
             replace(options.rejects, force=True) if options.dry_run else options.rejects,
             options.dialect,
-            self._sources,
+            sources,
             plans,
             names,
-            _stem(self._sources, plans[0]),
+            _stem(sources, plans[0]),
             complete=complete,
         )
 
-    def settle(self, rows_read: int, *, dry_run: bool) -> None:
-        """Write the file, then judge.
+    def settle(self, rejects: Rejects | KeptRejects, rows_read: int) -> None:
+        """Write the file, but in a dry run, then judge.
 
         Raises:
             HarborctlError: it cannot be written, or there are too many rejects.
         """
-        if not self.rejected or self._file is None:
+        if not len(rejects):
             return
-        self._rows_read = rows_read
-        found = self.rejects.read(self._sources)
+        self._rows_read, self._rejected = rows_read, len(rejects)
+        found, dry_run = rejects.read(self._sources), self._options.dry_run
         if dry_run:
             for _ in self._file.tally(found):
                 pass
         else:
-            self._file.write(found, raw=self.rejects.has_raw)
+            self._file.write(found, raw=rejects.has_raw)
         limit = self._options.rejects.limit
-        if limit is not None and not limit.allows(self.rejected, rows_read):
+        if limit is not None and not limit.allows(len(rejects), rows_read):
             self._keeps_file = True
             raise StatementFailed(
-                f"{self.rejected:,} of {rows_read:,} rows are bad; the limit is {limit}",
+                f"{len(rejects):,} of {rows_read:,} rows are bad; the limit is {limit}",
                 code="too_many_rejects",
                 hint="See the reject file, or raise the limit with --max-rejects."
                 if not dry_run
@@ -99,25 +89,20 @@ class Ending:
 
     def failed(self) -> None:
         """Nothing was committed: the file must not say that rows are missing of what is not there."""
-        if self._file and not self._keeps_file:
+        if not self._keeps_file:
             self._file.remove()
 
     def summary(self) -> dict[str, Any]:
         """What the summary says of rejects."""
-        if self._file is None or not self._file.reasons:
+        if not self._file.reasons:
             return {}
         reasons = sorted(self._file.reasons.values(), key=lambda reason: -reason.count)
         return {
             "rows_read": self._rows_read,
-            "rejected": self.rejected,
+            "rejected": self._rejected,
             "reject_file": str(self._file.path) if self._file.is_there else None,
             "reject_reasons": tuple(reasons),
         }
-
-    def counted(self, files: tuple[FileResult, ...]) -> tuple[FileResult, ...]:
-        """The files with the records that their sources could not count."""
-        malformed = self.rejects.malformed
-        return tuple(replace(file, rows=file.rows + malformed.get(n, 0)) for n, file in enumerate(files))
 
 
 def _names(source: Source, plan: Plan) -> tuple[str, ...]:
@@ -130,7 +115,7 @@ def _names(source: Source, plan: Plan) -> tuple[str, ...]:
     return tuple(name for name in names if name not in REJECT_COLUMNS)
 
 
-def _stem(sources: list[Source], plan: Plan) -> str:
+def _stem(sources: Sequence[Source], plan: Plan) -> str:
     """What the reject file is called after: the only source, else the table."""
     names = {source.name for source in sources}
     if len(names) > 1:

@@ -44,6 +44,7 @@ from harborctl.load.rejects.ledger_spool import KeptRejects, forget, kept
 from harborctl.load.rejects.settle import Ending
 from harborctl.load.run.chunk_rules import check_parts, refuse_read_once, refuse_references
 from harborctl.load.run.loader import Attempt
+from harborctl.load.run.prepare import make_plans, start_progress, table_name
 from harborctl.load.run.workers import Job, make_lanes
 from harborctl.load.session.backend import HOLDERS, end_signed, new_key
 from harborctl.load.session.locks import stay_open, take_named, take_turn
@@ -187,7 +188,7 @@ class ChunkedLoad(Attempt):
         holder = self._holder
         with books.begin():
             require_ledger(books, keeps_rejects=self.options.rejects.rejecting)
-            self.target = target = find_target(books, self.table_name())
+            self.target = target = find_target(books, table_name(self.options, self.found, self.sources))
         check_target(target, self.options.mode)
         refers = target.refers_to_itself
         if refers and self.options.rejects.rejecting:
@@ -222,7 +223,7 @@ class ChunkedLoad(Attempt):
                 books, self.options, self.load_id, target, self.started_at, mark, chunked=(self.standing, about)
             )
         with books.begin():
-            self.make_plans(books, target)
+            self.plans = make_plans(books, target, self.sources, self.options)
         if self.done:
             logger.warning("going on with load %s: %s are in", self.load_id, self._what_is_in())
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
@@ -245,7 +246,7 @@ class ChunkedLoad(Attempt):
                 books, self.options, standing, self.sources, self.found, begun.load_id, thorough=True
             )
         if len(self.left_out) == len(self.sources):
-            raise AlreadyLoaded
+            raise AlreadyLoaded(self.left_out)
         waiting = list(range(len(self.sources)))
         names: list[str] = storable(books, [source.name for source in self.sources])
         order = []
@@ -263,7 +264,7 @@ class ChunkedLoad(Attempt):
 
     def _carry_out(self, job: Job) -> LoadResult:
         run = self.options.run
-        self.start_progress()
+        start_progress(self.progress, self.sources)
         pieces = missing(list(self.done), self.files, rows=run.commit_every, jobs=run.jobs, skip=self._skip)
         first = next(pieces, None)
         pieces = chain([first] if first else [], pieces)
@@ -271,8 +272,7 @@ class ChunkedLoad(Attempt):
         pieces = _noted(pieces, handed)
         first_number = next_number(self._holder, self.load_id)
         if self.options.rejects.rejecting or any(chunk.rejected for chunk in self.done):
-            self.ending = Ending(self.options, self.sources, KeptRejects(0, list, list))
-            self.ending.prepare(self.plans, complete=first is None)
+            self.ending = Ending(self.options, self.sources, self.plans, complete=first is None)
         with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
             stack.callback(setattr, self, "_ended", True)
             digests = hashing.submit(self._digests, job, handed)
@@ -309,13 +309,13 @@ class ChunkedLoad(Attempt):
         if self.ending is None:
             return
         self.progress.stage("rejects")
-        self.ending.rejects = KeptRejects(
+        rejects = KeptRejects(
             sum(chunk.rejected for chunk in written),
             lambda: kept(self._holder, self.load_id),
             lambda: [one for lane in pending for one in lane.rejects()],
         )
         with self._at_holder:
-            self.ending.settle(sum(chunk.rows for chunk in written), dry_run=False)
+            self.ending.settle(rejects, sum(chunk.rows for chunk in written))
 
     def _end_writers(self, kind: type[BaseException] | None, *_: object) -> None:
         """End what the server still does for lanes that were closed at their work: it would notice, and give back its

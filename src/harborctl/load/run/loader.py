@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.codecs.codec import Session
-from harborctl.db.catalog import Relation, Target, described, find_relation, find_target
+from harborctl.db.catalog import Relation, find_relation, find_target
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed, require_ledger
-from harborctl.db.search_path import leave_users_path, on_empty_path, take_users_path
+from harborctl.db.search_path import on_empty_path, take_users_path
 from harborctl.db.statistics import analyze_after
 from harborctl.errors import (
     BadRow,
@@ -29,8 +28,6 @@ from harborctl.errors import (
     SourceChanged,
     SourceError,
     StatementFailed,
-    TargetError,
-    UsageError,
 )
 from harborctl.load.ledger import record
 from harborctl.load.ledger.commit_outcome import ended_as
@@ -47,14 +44,13 @@ from harborctl.load.ledger.dedupe import (
 )
 from harborctl.load.ledger.standing import Standing, standing_of
 from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
-from harborctl.load.modes import Outcome, carry_out, check_target, truncates
-from harborctl.load.plan.plan import Plan, make_plan, settle_columns
+from harborctl.load.modes import Outcome, carry_out
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.rejects.spool import Rejects
 from harborctl.load.run.chunk_rules import in_parts
+from harborctl.load.run.prepare import locked_target, make_plans, start_progress, table_name
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.session.backend import end_signed, new_key, sign
-from harborctl.load.session.locks import lock_target
 from harborctl.load.session.retry import may_pass, pause
 from harborctl.model import (
     Earlier,
@@ -76,6 +72,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from harborctl.db.engine import Database
+    from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.settle import Ending
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import Account
@@ -153,7 +150,6 @@ class Attempt:
     Attributes:
         keys: what transactions of this attempt have signed with, the last one last.
         lost: the last attempt has lost a connection.
-        has_turn: another transaction of this load has the target's lock.
         left_out: sources that are in already, by their place among all; `sources` are the others.
         thorough: another run has been found to load the same: look well what of it is in.
         standing: the target before the first row; needed by the ledger.
@@ -178,7 +174,6 @@ class Attempt:
     lost: bool = False
     # What COMMIT was sent for; whether it went through only its answer says, or the ledger.
     committing: LoadResult | None = None
-    has_turn: bool = False
     left_out: dict[int, Known] = field(default_factory=dict)
     thorough: bool = False
     needs_standing: bool = False
@@ -195,10 +190,7 @@ class Attempt:
             for source in self.sources:
                 stack.callback(source.close)
             if self.options.rejects.rejecting:
-                from harborctl.load.rejects.settle import Ending  # 10 ms, with what it imports; few loads need it
-
-                self.rejects = Rejects()
-                self.ending = stack.enter_context(Ending(self.options, self.sources, self.rejects))
+                self.rejects = stack.enter_context(closing(Rejects()))
             with translated(), self.database.engine.connect() as connection:
                 self.connected = True
                 try:
@@ -235,13 +227,14 @@ class Attempt:
                 return
             self.sign(connection)
             self.needs_standing = True
+            name = table_name(self.options, self.found, self.sources)
             if asks(self.options):
-                self.target = target = find_target(connection, self.table_name())
+                self.target = target = find_target(connection, name)
                 self.standing = standing_of(connection, target)
                 self.leave_out(connection, self.standing)
                 refuse_unfinished(connection, self.standing, self.sources)
             else:
-                self.target = find_relation(connection, self.table_name())
+                self.target = find_relation(connection, name)
             if self.keeps_record:
                 record.begin(connection, self.options, self.load_id, self.target, self.started_at)
 
@@ -260,7 +253,7 @@ class Attempt:
             connection, self.options, standing, self.sources, self.found, self.load_id, thorough=self.thorough
         )
         if len(self.left_out) == len(self.sources):
-            raise AlreadyLoaded
+            raise AlreadyLoaded(self.left_out)
         # In place: who puts rejects aside has the same list.
         self.sources[:] = [one for place, one in enumerate(self.sources) if place not in self.left_out]
         self.found[:] = [one for place, one in enumerate(self.found) if place not in self.left_out]
@@ -284,7 +277,8 @@ class Attempt:
             return False
         try:
             with translated(), self.database.engine.begin() as connection:
-                standing = standing_of(connection, find_target(connection, self.table_name()))
+                name = table_name(self.options, self.found, self.sources)
+                standing = standing_of(connection, find_target(connection, name))
                 known = find_known(
                     connection, self.options, standing, self.sources, self.found, self.load_id, thorough=True
                 )
@@ -297,20 +291,19 @@ class Attempt:
         self.sign(connection)
         outcome = self.write(connection)
         account, target = outcome.account, self.plans[0].target
-        if self.ending:
-            account = replace(account, rows_read=account.rows_read + self.ending.rejected)
+        if self.rejects is not None:
+            account = replace(account, rows_read=account.rows_read + len(self.rejects))
         self.check_expected(account.rows_read)
-        if self.ending:
+        if self.ending and self.rejects is not None:
             self.progress.stage("rejects")
-            self.ending.settle(account.rows_read, dry_run=self.options.dry_run)
+            self.ending.settle(self.rejects, account.rows_read)
         if self.options.dry_run:
             check_unchanged(self.found)
             return self._dry_result(connection, outcome, account)
         self.progress.stage("analyze")
         changed = account.inserted + account.updated + account.deleted
         analyze_after(connection, target, changed, self.options.analyze)
-        has_rejects = self.ending is not None and self.ending.rejected
-        status = Status.LOADED_WITH_REJECTS if has_rejects else Status.LOADED
+        status = Status.LOADED_WITH_REJECTS if self.rejects else Status.LOADED
         result = replace(self.summary(status), cascaded=outcome.cascaded)
         result = replace(result, **asdict(account), notes=(*result.notes, *outcome.notes))
         with on_empty_path(connection):
@@ -334,7 +327,7 @@ class Attempt:
             if len(overtaken.known) < len(own):
                 raise
             self.left_out |= {places[number]: known for number, known in overtaken.known.items()}
-            raise AlreadyLoaded from overtaken
+            raise AlreadyLoaded(self.left_out) from overtaken
 
     def record(self, connection: Connection, result: LoadResult) -> None:
         """Write down how the load ended, and what it has put in."""
@@ -345,46 +338,22 @@ class Attempt:
 
     def write(self, connection: Connection) -> Outcome:
         """Put the rows of `sources` into the target, in the transaction of `connection`."""
-        leave_users_path(connection)  # an earlier piece of this transaction has taken it
-        self.target = target = self._locked_target(connection)
+        options = self.options
+        name = table_name(options, self.found, self.sources)
+        self.target = target = locked_target(connection, name, options)
         if self.needs_standing:
             self.standing = standing_of(connection, target)  # now that nobody else empties it
-        self.make_plans(connection, target)
+        self.plans = make_plans(connection, target, self.sources, options)
         # From here to the COMMIT: what the table does by itself finds what it would find without us.
         take_users_path(connection)
-        if self.ending:
-            self.ending.prepare(self.plans)
-        self.start_progress()
-        rows = stream_rows(self.sources, self.plans, self.options, self.rejects, self.progress)
+        if self.rejects is not None:
+            from harborctl.load.rejects.settle import Ending  # 10 ms, with what it imports; few loads need it
+
+            self.ending = Ending(options, self.sources, self.plans)
+        start_progress(self.progress, self.sources)
+        rows = stream_rows(self.sources, self.plans, options, self.rejects, self.progress)
         self.writer = rows.plan.writer
-        return carry_out(connection, rows, self.options, self.rejects, self.progress)
-
-    def make_plans(self, connection: Connection, target: Target) -> None:
-        """Settle what becomes of each column of each source."""
-        # Triggers may raise notices by the row. Nobody reads them here, and the driver, which does not read while it
-        # sends COPY data, would wait forever for a server that waits for its reader.
-        quiet = func.set_config("client_min_messages", "error", True)
-        zone, _ = connection.execute(select(func.current_setting("TimeZone"), quiet)).one()
-        utc = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
-        session = Session(zone in utc)
-        settle_columns(self.sources, target, self.options)
-        set_date_order(connection, self.options)
-        plans = [make_plan(source, target, self.options, session) for source in self.sources]
-        # Files without anything in them, not even a header, go along with the first that has columns.
-        full = next((plan for source, plan in zip(self.sources, plans, strict=True) if len(source.schema)), plans[0])
-        plans = [plan if len(source.schema) else full for source, plan in zip(self.sources, plans, strict=True)]
-        _check_same_columns(self.sources, plans)
-        self.plans = plans
-
-    def _locked_target(self, connection: Connection) -> Target:
-        """The target as it is once nobody can change it any more."""
-        relation = find_relation(connection, self.table_name())
-        if truncates(self.options):  # readers shall not wait for what will be refused
-            check_target(described(connection, relation), self.options.mode)
-        lock_target(connection, relation, self.options, truncates=truncates(self.options), has_turn=self.has_turn)
-        locked = find_target(connection, self.table_name())
-        check_target(locked, self.options.mode)
-        return locked
+        return carry_out(connection, rows, options, self.rejects, self.progress)
 
     def check_expected(self, rows_read: int) -> None:
         """Before the commit.
@@ -399,21 +368,6 @@ class Attempt:
                 code="unexpected_rows",
                 hint="Look whether the source is complete; --expect-rows says how many there may be.",
             )
-
-    def start_progress(self) -> None:
-        """Tell how much there is to read."""
-        sizes = [source.size for source in self.sources]
-        self.progress.start(None if None in sizes else sum(size or 0 for size in sizes))
-
-    def table_name(self) -> str:
-        """The target as the user named it, or the source's stem."""
-        if self.options.table:
-            return self.options.table
-        names = {source.name for source in self.sources}
-        path = Path(self.sources[0].name)
-        if len(names) > 1 or (self.found[0].path is None and not path.suffix):
-            raise UsageError("which table?", code="no_table", hint="Say --table [SCHEMA.]TABLE.")
-        return '"' + path.name.split(".")[0].replace('"', '""') + '"'
 
     # -- how it ended
 
@@ -548,8 +502,9 @@ class Attempt:
 
     def read_files(self) -> tuple[FileResult, ...]:
         """The sources, all of them read to their ends."""
-        files = tuple(source.result() for source in self.sources)
-        return self.ending.counted(files) if self.ending else files
+        malformed = self.rejects.malformed if self.rejects is not None else {}
+        files = (source.result() for source in self.sources)
+        return tuple(replace(file, rows=file.rows + malformed.get(place, 0)) for place, file in enumerate(files))
 
     def failed(self, error: HarborctlError) -> LoadResult:
         """The summary of a load that `error` ended, recorded in a transaction of its own if the database is there."""
@@ -567,12 +522,6 @@ class Attempt:
         return result
 
 
-def set_date_order(connection: Connection, options: LoadOptions) -> None:
-    """For this transaction: the other part of DateStyle, how dates are written, stays."""
-    if options.date_order is not None:
-        connection.execute(select(func.set_config("DateStyle", options.date_order.upper(), True)))
-
-
 def _pending_note(earlier: Earlier) -> str:
     return (
         f"{earlier.rejected:,} rows that load {earlier.load_id} rejected were never put right:"
@@ -588,14 +537,3 @@ def _equal_notes(files: Sequence[FileResult]) -> Iterator[str]:
             if file.sha256 in first:
                 yield f"{file.path} has the same content as {first[file.sha256]}: its rows are in as well"
             first.setdefault(file.sha256, file.path)
-
-
-def _check_same_columns(sources: list[Source], plans: list[Plan]) -> None:
-    for source, plan in zip(sources, plans, strict=True):
-        if set(plan.names) != set(plans[0].names):
-            different = sorted(set(plan.names) ^ set(plans[0].names))
-            raise TargetError(
-                f"{source.name} and {sources[0].name} do not have the same columns: {', '.join(different)}",
-                code="columns_differ",
-                hint="Load them one by one.",
-            )

@@ -77,13 +77,14 @@ class _Trial(Attempt):
 
     def write(self, connection: Connection) -> Outcome:
         """See `Attempt`."""
-        if self.rejects is None or self.ending is None:
+        if self.rejects is None:
             raise AssertionError("a trial puts rows aside")
         self.rejects.most = MOST_FOUND
         try:
             return Attempt.write(self, connection)
         except EnoughRejects:
-            self.ending.settle(0, dry_run=True)
+            if self.ending:
+                self.ending.settle(self.rejects, 0)
             raise
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
@@ -19,11 +19,14 @@ from sqlalchemy import text
 
 from harborctl.db.engine import open_database
 from harborctl.db.failures import translated
+from harborctl.db.search_path import leave_users_path, take_users_path
 from harborctl.errors import ConnectionFailed, HarborctlError
 from harborctl.load.ledger.chunks import Chunk, record_chunk
+from harborctl.load.modes import carry_out
 from harborctl.load.rejects.ledger_spool import Kept, keep, kept
 from harborctl.load.rejects.spool import Rejects
-from harborctl.load.run.loader import Attempt
+from harborctl.load.run.prepare import locked_target, make_plans, table_name
+from harborctl.load.run.stream import stream_rows
 from harborctl.load.session.backend import sign
 from harborctl.load.session.locks import stay_idle
 from harborctl.sources.files import check_unchanged
@@ -101,12 +104,16 @@ class LocalLane:
                 source = divided.open(piece.start, piece.end, hashes=self._job.hashes)
                 stack.callback(source.close)
                 options = self._job.options
-                attempt = Attempt(self._database, options, _Silent(), has_turn=True, sources=[source])
-                if options.rejects.rejecting:
-                    attempt.rejects = Rejects()
-                    stack.callback(attempt.rejects.close)
-                account = attempt.write(connection).account
-                rejected = self._keep_rejects(connection, piece, attempt)
+                rejects = stack.enter_context(closing(Rejects())) if options.rejects.rejecting else None
+                leave_users_path(connection)  # an earlier piece of this transaction has taken it
+                name = table_name(options, [divided.file], [source])
+                target = locked_target(connection, name, options, has_turn=True)
+                plans = make_plans(connection, target, [source], options)
+                take_users_path(connection)
+                rows = stream_rows([source], plans, options, rejects, _Silent())
+                account = carry_out(connection, rows, options, rejects, _Silent()).account
+                found = rejects.read([source]) if rejects else ()
+                rejected = keep(connection, self._job.load_id, piece, found)
                 whole, read = self._job.digests[piece.file], source.result().sha256
                 # What has no digest by piece may be read by its name, which can be another file's by now.
                 check_unchanged([divided.file])
@@ -116,11 +123,6 @@ class LocalLane:
             self._written.append(piece)
             account = replace(account, rows_read=account.rows_read + rejected)
             return Chunk(piece, divided.file.name, digest, account, rejected, is_whole=bool(whole))
-
-    def _keep_rejects(self, connection: Connection, piece: Piece, attempt: Attempt) -> int:
-        if not attempt.rejects:
-            return 0
-        return keep(connection, self._job.load_id, piece, attempt.rejects.read(attempt.sources))
 
     def rejects(self) -> list[Kept]:
         """See `Lane`."""
