@@ -20,6 +20,7 @@ STALE := $(shell [ -e $(VENV)/made ] && { [ "$$(cat $(VENV)/made)" != "$$(pwd -P
 help:
 	@echo 'make demo    set everything up and load the samples into an embedded PostgreSQL'
 	@echo 'make test    set everything up, lint, and run all tests'
+	@echo 'make lint    check style, types and imports'
 	@echo 'make coverage run the tests and tell which lines none of them runs'
 	@echo 'make format  format the code'
 	@echo 'make bench   measure loads and reports against psql \copy; takes an hour'
