@@ -35,7 +35,8 @@ def csv_text(rows: Rows, columns: list[str] | None = None) -> str:
 
 def load_file(
     engine: sqlalchemy.Engine, path: Path, table: str, mode: str, *, writer: str = "auto",
-    dry_run: bool = False, ledger: bool = False, on_error: str = "abort", **merge: Any,
+    dry_run: bool = False, ledger: bool = False, on_error: str = "abort", batch_size: int = 1000,
+    **merge: Any,
 ) -> LoadResult:  # fmt: skip
     """Load one file; `merge` are fields of `MergeOptions`."""
     options = LoadOptions(
@@ -45,6 +46,7 @@ def load_file(
         merge=MergeOptions(**merge),
         dry_run=dry_run,
         writer=WriterName(writer),
+        batch_size=batch_size,
         ledger=ledger,
         rejects=RejectOptions(OnError(on_error)),
     )

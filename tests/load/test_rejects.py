@@ -421,6 +421,23 @@ def test_many_rows_that_only_the_server_can_refuse(
 
 
 @pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rows_that_a_query_finds_far_from_the_one_that_was_refused(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, writer: str, mode: str
+) -> None:
+    # No query finds row 1. While it is sought, one finds 3 and 8, which stands where nobody has looked yet.
+    monkeypatch.chdir(tmp_path)
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, n integer CHECK (n >= 0),"
+        " g smallint GENERATED ALWAYS AS (n * 500) STORED)"
+    )
+    Path("t.csv").write_text("id,n\n1,100\n2,1\n3,-1\n4,1\n5,1\n6,1\n7,1\n8,-1\n")
+    done = invoke("load", "t.csv", "--mode", mode, "--on-error", "reject", "--writer", writer, "--json")
+    summary = json.loads(done.stdout)
+    assert [summary[name] for name in ("inserted", "unchanged", "rejected")] == [5, 0, 3], done
+    assert {row["id"] for row in rejected(Path("t.rejects.csv"))} == {"1", "3", "8"}
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
 def test_what_no_row_can_be_blamed_for(
     database: Database, things: Path, invoke: Invoke, writer: str, mode: str
 ) -> None:

@@ -89,3 +89,10 @@ def test_keys_that_are_equal_though_they_are_printed_otherwise(
     feed = "k\n1.00000001\n2\n1.00000002\n2\n"
     error = refusal(lambda: load_rows(feed, "f", "upsert", writer=writer, on_duplicate=OnDuplicate.ERROR))
     assert (error.code, error.location.line, error.value) == ("23505", 5, "2")
+
+
+def test_an_expression_is_known_as_a_key_however_the_server_quotes(database: Database, load_rows: LoadRows) -> None:
+    database.execute(f"ALTER DATABASE {database.info.dbname} SET quote_all_identifiers = on")
+    database.execute("CREATE TABLE t (k text, v text); CREATE UNIQUE INDEX ON t (lower(k))")
+    for feed, account in (("k,v\nA,x\n", "inserted"), ("k,v\na,x\n", "updated")):
+        assert counts(load_rows(feed, "t", "upsert", key=("lower(k)",))) == {account: 1}

@@ -145,7 +145,9 @@ def set_up_transactions(engine: sqlalchemy.Engine, options: ConnectionOptions) -
     dialect: Any = engine.dialect
     dialect.statement_compiler = QualifiedCompiler
     dialect._get_server_version_info = _server_version
-    settings = [*timeouts(options), _look_for_client()]
+    # What the catalog says of keys is compared with what users write.
+    quoting = func.set_config("quote_all_identifiers", "off", True)
+    settings = [*timeouts(options), _look_for_client(), quoting]
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:

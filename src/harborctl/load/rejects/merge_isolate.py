@@ -9,7 +9,7 @@ table wait for these: what waits is tried together, as long as more goes in.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,11 +40,12 @@ WINDOW = "harborctl_window"
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Rows by their numbers, both ends among them, and how many there are."""
+    """Rows by their numbers, both ends among them, and how many there were when `put_aside` had been put aside."""
 
     first: int
     last: int
     rows: int
+    put_aside: int
 
 
 class _Order(Enum):
@@ -99,7 +100,10 @@ class LateRejects:
         # Rows that are put aside leave others without what they refer to.
         self._probed -= {name for constraint in self._known if _refers(constraint) for name in constraint.names}
         while waiting:
-            *others, part = self._next(waiting.pop())
+            left = self._left(waiting.pop())
+            if left is None:
+                continue
+            *others, part = self._next(left)
             waiting += others
             try:
                 with self._driver.transaction():
@@ -129,7 +133,7 @@ class LateRejects:
         if name and name not in self._probed and (part.rows > 1 or refers):
             self._probed.add(name)
             self._probe(constraint)
-            return [left] if (left := self._range(part)) else []
+            return [part]
         if refers and (order is _Order.TOGETHER or (order is _Order.PARTS and part.rows == 1)):
             return None
         if part.rows == 1:
@@ -191,7 +195,11 @@ class LateRejects:
         if within is not None:
             query = query.where(self._is_in(within))
         first, last, rows = self._connection.execute(query).one()
-        return _Range(first, last, rows) if rows else None
+        return _Range(first, last, rows, self.count) if rows else None
+
+    def _left(self, part: _Range) -> _Range | None:
+        """The part without rows that have been put aside meanwhile: a query finds those of all parts."""
+        return part if part.put_aside == self.count else self._range(part)
 
     def _next(self, part: _Range) -> list[_Range]:
         """As many of the rows as are tried together now, behind the others."""
@@ -202,7 +210,8 @@ class LateRejects:
         middle = self._connection.execute(
             select(self._number).where(self._is_in(part)).order_by(self._number).offset(rows).limit(1)
         ).scalar_one()
-        return [_Range(part.first, middle - 1, rows), _Range(middle, part.last, part.rows - rows)]
+        low = replace(part, last=middle - 1, rows=rows)
+        return [low, replace(part, first=middle, rows=part.rows - rows)]
 
     def _merge_of(self, part: _Range) -> Merge:
         """The merge of this part's rows only; that of all staged rows as long as they were not divided."""
