@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -313,29 +312,6 @@ def test_a_job_that_runs_already(job: Connection, invoke: Invoke, harborctl: Har
 
 
 # -- who is told
-
-
-@pytest.fixture
-def watcher() -> Iterator[tuple[str, list[str]]]:
-    """A server that notes what it is called for."""
-    called: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the base class calls it so
-            called.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/ping/1", called
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_pings_and_metrics(job: Connection, invoke: Invoke, tmp_path: Path, watcher: tuple[str, list[str]]) -> None:

@@ -18,6 +18,7 @@ COMMANDS = [
     ("reserve", "MUG-W", "--order", "A"),
     ("release", "A"),
     ("confirm", "A"),
+    ("expire",),
     ("show",),
     ("show", "A"),
     ("list",),

@@ -142,7 +142,7 @@ def test_overdue_pieces_are_hinted_at(shop: Engine, stock: Stock, refused: Refus
     assert refused("reserve", "TEE-R", "--order", "A-2")["hint"] is None
     pass_time(shop)
     error = refused("reserve", "TEE-R", "--order", "A-2")
-    assert error["hint"].startswith("5 more are held by reservations whose time is over: `harborctl stock list")
+    assert error["hint"].startswith("5 more are held by reservations whose time is over: `harborctl stock expire`")
 
 
 @pytest.mark.parametrize("table", ["variants", "products"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harborctl.cli import stock_expire
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import ErrorInfo, SourceFormat
@@ -41,6 +42,7 @@ EXAMPLES = {
 
   harborctl stock confirm HB-2026-0417 --json
 """,
+    "expire": stock_expire.EXAMPLES,
     "show": """
 [bold]Examples[/bold]
 
@@ -71,13 +73,14 @@ def register(app: typer.Typer) -> None:
     """Add the group `stock` to the application."""
     group = typer.Typer(
         name="stock",
-        help="Reserve, release and confirm stock, and never sell a piece twice.",
+        help="Reserve, release, confirm and expire stock, and never sell a piece twice.",
         no_args_is_help=True,
     )
     for name, function in (
         ("reserve", reserve),
         ("release", release),
         ("confirm", confirm),
+        ("expire", stock_expire.expire),
         ("show", show),
         ("list", list_),
     ):
@@ -247,7 +250,7 @@ def list_(
 ) -> None:
     """List reservations: the newest first, or of --active and --expired those that run out first.
 
-    One that is `overdue` holds its pieces until `harborctl stock release ORDER` gives them back.
+    One that is `overdue` holds its pieces until `harborctl stock expire` gives them back.
     """
     from harborctl.db.engine import open_database
     from harborctl.stock import look

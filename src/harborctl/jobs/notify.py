@@ -1,4 +1,4 @@
-"""Whom a load or a job tells how it went, besides its caller: a file of metrics, and an URL that watches over it."""
+"""Whom a command tells how it went, besides its caller: a file of metrics, and an URL that watches over it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ ROWS = ("inserted", "updated", "unchanged", "deleted", "skipped", "stale", "dupl
 
 @dataclass(slots=True)
 class Outcome:
-    """What there is to tell: the loads so far, and with what the command will exit."""
+    """What there is to tell: the loads so far, and with what the command will exit.
+
+    Attributes:
+        measures: what else was counted, by the name of its gauge: what it is, and how much.
+    """
 
     name: str
     loads: list[LoadResult] = field(default_factory=list)
+    measures: dict[str, tuple[str, float]] = field(default_factory=dict)
     code: ExitCode = ExitCode.OK
 
     def add(self, result: LoadResult) -> None:
@@ -149,6 +154,8 @@ def _write(path: Path, outcome: Outcome, seconds: float, warn: Warn) -> None:
             sums[key] = sums.get(key, 0) + getattr(load, kind)
     for (table, kind), rows in sums.items():
         gauge("rows", "What became of the rows that the last run read.", rows, table=table, outcome=kind)
+    for measure, (text, value) in outcome.measures.items():
+        gauge(measure, text, value)
     try:
         write_to_textfile(str(path), registry)
     except (OSError, ValueError) as error:

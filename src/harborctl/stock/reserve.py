@@ -203,8 +203,8 @@ class _Stock:
         for row in self._connection.execute(_HELD_OVERDUE, {"ids": list(self._short)}):
             for error in self._short[row.variant_id]:
                 error.hint = (
-                    f"{row.quantity:,} more are held by reservations whose time is over: `harborctl stock list"
-                    " --expired` shows them, `harborctl stock release ORDER` gives them back."
+                    f"{row.quantity:,} more are held by reservations whose time is over: `harborctl stock expire`"
+                    " gives them back."
                 )
 
 

@@ -29,8 +29,9 @@ T = TypeVar("T")
 RETRIES = 4
 # Seconds before the second attempt; doubled each time. Four retries wait up to 15 seconds: a server's restart.
 FIRST_PAUSE = 1.0
-# Deadlocks and serialization failures: others, such as loads, lock in an order of their own.
-_IN_THE_WAY = {"40P01", "40001"}
+LONGEST_PAUSE = 30.0
+# Deadlocks, serialization failures, lock timeouts: others, such as loads, lock in an order of their own.
+_IN_THE_WAY = {"40P01", "40001", "55P03"}
 
 _WRITTEN = select(func.set_config("harbor.stock_movements", "written", True))
 
@@ -54,7 +55,7 @@ def changing_stock(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def tried_again(work: Callable[[], T], warn: Warn) -> T:
+def tried_again(work: Callable[[], T], warn: Warn, sleep: Callable[[float], None] = time.sleep) -> T:
     """Do `work`, and do it again after what passes by itself. It must be such that twice is as good as once."""
     for failures in range(1, RETRIES + 1):
         try:
@@ -64,7 +65,7 @@ def tried_again(work: Callable[[], T], warn: Warn) -> T:
                 raise
             seconds = pause(failures)
             warn(f"{error.message}: trying again in {seconds:.1f} s")
-            time.sleep(seconds)
+            sleep(seconds)
     return work()
 
 
@@ -75,4 +76,5 @@ def may_pass(error: HarborctlError) -> bool:
 
 def pause(failures: int) -> float:
     """Seconds to wait after so many failures; at random, lest those that failed together meet again."""
-    return float(FIRST_PAUSE * 2.0 ** (failures - 1) * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+    longest: float = min(FIRST_PAUSE * 2.0 ** (failures - 1), LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
