@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated
 
 from harborctl.errors import HarborctlError, UsageError
-from harborctl.options import Option, Panel, as_text, delimiter_character, key_parts, names, pairs, quote_character
+from harborctl.options import (
+    Option,
+    Panel,
+    as_text,
+    delimiter_character,
+    key_parts,
+    names,
+    pairs,
+    quote_character,
+)
 
 
 class Mode(StrEnum):
@@ -65,8 +74,13 @@ class SourceFormat(StrEnum):
     CSV = "csv"
     TSV = "tsv"
     JSONL = "jsonl"
+    JSON = "json"
     PARQUET = "parquet"
     ARROW = "arrow"
+    XLSX = "xlsx"
+    ODS = "ods"
+    FIXED = "fixed"
+    COPY = "copy"
 
 
 class OnError(StrEnum):
@@ -232,6 +246,47 @@ class CsvDialect:
 
     def given(self) -> tuple[str, ...]:
         """The fields that say something else than COPY's CSV with a header."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) != each.default)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutOptions:
+    """Where the rows are in a file that holds more than rows.
+
+    Attributes:
+        sheet: of a workbook, by name or by its number from 1; None is the only one with rows.
+        range: of its cells, `B3:F90`.
+        records: of a JSON document, the names on the way to its list of objects, with points between them.
+        flatten: fields of nested objects are columns: `address.city` is `address_city`.
+        widths: of a file of fixed width, `10` or `city:10` a column.
+    """
+
+    sheet: Annotated[
+        str | None,
+        Option("--sheet", metavar="NAME|N", help="Of a workbook. \\[default: the only one with rows]"),
+    ] = None
+    range: Annotated[str | None, Option("--range", metavar="B3:F90", help="Of its cells: B3:F90, B:F or 3:90.")] = None
+    records: Annotated[
+        str | None,
+        Option(
+            "--records", metavar="A.B", help="Of a JSON document: where its list of objects is, for example data.items."
+        ),
+    ] = None
+    flatten: Annotated[
+        bool, Option("--flatten", help="Of a JSON document: fields of nested objects are columns, as address_city.")
+    ] = False
+    widths: Annotated[
+        tuple[str, ...],
+        Option(
+            "--widths",
+            metavar="N,N|A:N,B:N",
+            read=names,
+            help="Of fixed width: characters of each column, with its name if the file has no header.",
+        ),
+    ] = ()
+
+    def given(self) -> tuple[str, ...]:
+        """The fields about which something was said."""
         return tuple(each.name for each in fields(self) if getattr(self, each.name) != each.default)
 
 
@@ -548,6 +603,9 @@ class LoadOptions:
     columns: Annotated[ColumnOptions, Panel("Columns")] = field(default_factory=ColumnOptions)
     dialect: Annotated[CsvDialect, Panel("CSV dialect: the defaults are COPY's, with a header")] = field(
         default_factory=CsvDialect
+    )
+    layout: Annotated[LayoutOptions, Panel("Workbooks, JSON documents, fixed width")] = field(
+        default_factory=LayoutOptions
     )
     date_order: Annotated[
         DateOrder | None,

@@ -133,6 +133,35 @@ CASES = [
     Case(r"(--jobs) without --commit-every counts before", "id\n1\n", "-t t --commit-every 1 --expect-rows 1", "--jobs 2", "--commit-every 1"),
     Case(r"Leave out (--no-ledger)\.", "id\n1\n", "-t t --commit-every 1 --no-ledger", "", "--no-ledger"),
     Case(r"Say (--table) \[SCHEMA\.\]TABLE", "id\n1\n", "f.csv f2.csv", "-t t", code=1),  # the second holds other text
+    # files of other formats
+    Case(r"Say (--records data\.items)\.", '{"data": {"items": [{"id": 1}]}}', name="f.json"),
+    Case(
+        r"Say --records with items or more\.",
+        '{"items": [{"id": 1}], "more": [{"id": 2}]}',
+        follow="--records items",
+        name="f.json",
+    ),
+    Case(
+        r"Load it without --flatten",
+        '[{"id": 1, "a": {"b": 1}, "a_b": 2}]',
+        "-t t --flatten",
+        "--skip-columns a,a_b",
+        "--flatten",
+        name="f.json",
+    ),
+    Case(r"Leave it out, or say (--format json)", '[{"id": 1}]', "-t t --flatten"),
+    Case(r"Say --widths 10,20,5, or", "id  name\n1   a\n", "-t t --format fixed", "--widths 4,4"),
+    Case(r"Say --widths 10,20,5, or", "id  name\n1   a\n", "-t t --format fixed --widths x", "--widths 4,4", "--widths x"),
+    Case(
+        r"Leave out such lines with (--skip-blank-lines)", "id  name\n1   a\n\n", "-t t --format fixed --widths 4,4"
+    ),
+    Case(
+        r"See whether --widths names every column",
+        "1   a x\n",
+        "-t t --format fixed --widths id:4,name:2",
+        "--widths id:4,name:2,-:5",
+        "--widths id:4,name:2",
+    ),
 ]  # fmt: skip
 
 # Hints of what a test of a load cannot bring about, or what others try: locks and servers, chunks that were killed.
@@ -155,6 +184,11 @@ ELSEWHERE = (
     "--no-block does without",
     "If that is meant, say --cascade.",  # test_references
     "Leave new rows alone with --update-only",  # test_targets
+    # test_formats
+    "Write the rows of one table with pg_dump --data-only --table {}.",
+    "Say --sheet '{}'. The others are {}.",
+    "Take the names out of one of them.",
+    "Say --range",
 )
 
 
@@ -212,8 +246,8 @@ def test_every_hint_that_names_an_option_is_tried() -> None:
     hints = []
     for path in [
         root / "cli" / "load.py",
-        *sorted((root / "load").glob("*.py")),
-        *sorted((root / "sources").glob("*.py")),
+        *sorted((root / "load").rglob("*.py")),
+        *sorted((root / "sources").rglob("*.py")),
     ]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "hint":

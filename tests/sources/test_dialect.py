@@ -218,8 +218,8 @@ def test_the_pieces_of_a_file_end_before_its_footer(tmp_path: Path) -> None:
 
 MAGIC = {
     b"\x1f\x8b\x08\x00\x00\x00": ("gzip", "zcat <"),
-    b"PK\x03\x04\x14\x00": ("zip", "unzip -p"),
-    b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml": ("Excel", "as CSV"),
+    b"PK\x03\x04\x14\x00": ("zip", "ends in .zip"),
+    b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml": ("Excel", "--format xlsx"),
     b"PAR1\x15\x04": ("Parquet", "--format parquet"),
     b"ARROW1\x00\x00": ("Arrow", "--format arrow"),
     "id,name\n1,x\n".encode("utf-16"): ("UTF-16", "--encoding utf-16."),

@@ -265,7 +265,7 @@ def _is_there(load: JobLoad) -> bool:
     from harborctl.sources.files import find_files
 
     try:
-        find_files(load.options.sources, load.options.format)
+        find_files(load.options.sources, load.options.format, load.options.layout)
     except SourceError as error:
         return error.code != "no_such_file"
     return True

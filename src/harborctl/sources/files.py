@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
+import lzma
 import os
 import re
 import stat
 import sys
-from dataclasses import dataclass
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from harborctl.errors import SourceChanged, SourceError, UsageError
-from harborctl.model import SourceFormat
+from harborctl.model import LayoutOptions, SourceFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 STDIN = "-"
 
@@ -37,12 +42,20 @@ _FORMATS = {
     ".arrows": SourceFormat.ARROW,
     ".feather": SourceFormat.ARROW,
     ".ipc": SourceFormat.ARROW,
+    ".json": SourceFormat.JSON,
+    ".xlsx": SourceFormat.XLSX,
+    ".xlsm": SourceFormat.XLSX,
+    ".ods": SourceFormat.ODS,
+    ".copy": SourceFormat.COPY,
 }
 
-# Suffix → Arrow's name of the codec. All of them read a file that is several compressed ones, put together.
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+# Suffix → Arrow's name of the codec, but for xz. All of them read a file that is several compressed ones, put together.
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+ZIP = "zip"
+PLAIN = LayoutOptions()
 
 HASH_BLOCK_BYTES = 1024 * 1024
+_DAMAGED = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +94,11 @@ class SourceFile:
     Attributes:
         name: as the user named it, in characters that can be shown and stored.
         path: where it can be opened any number of times; None if it can be read once only.
-        compression: Arrow's name of it.
+        compression: Arrow's name of it, or `xz`, or `zip` for a member of an archive.
         version: of a file with a path, as it was found.
         once: where what can be read only once is opened; None for standard input.
+        member: of an archive, as its directory has it.
+        layout: where the rows are in it.
     """
 
     name: str
@@ -93,6 +108,8 @@ class SourceFile:
     stretch: Stretch | None = None
     version: Version | None = None
     once: Path | None = None
+    member: str | None = None
+    layout: LayoutOptions = PLAIN
 
     @property
     def size(self) -> int | None:
@@ -102,8 +119,10 @@ class SourceFile:
         return self.path.stat().st_size if self.path else None
 
 
-def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> list[SourceFile]:
-    """Expand globs, in name order, and settle each file's format.
+def find_files(
+    sources: Sequence[str], source_format: SourceFormat | None, layout: LayoutOptions = PLAIN
+) -> list[SourceFile]:
+    """Expand globs and archives, in name order, and settle each file's format.
 
     Raises:
         SourceError: a file is missing, a folder or unreadable, a glob matches nothing, or a format is unknown.
@@ -115,14 +134,15 @@ def find_files(sources: Sequence[str], source_format: SourceFormat | None) -> li
             _check_stdin()
             files.append(SourceFile("stdin", None, source_format or SourceFormat.CSV))
             continue
-        names = _expanded(source)
+        names = [source] if _is_archive(source) else _expanded(source)
         if not names:
             raise SourceError(
                 f"no file matches {printable(source)}", code="no_such_file", hint="Quote the glob and check the folder."
             )
-        files.extend(_checked(name, source_format) for name in names)
+        for name in names:
+            files.extend(_members(name, source_format) if _is_archive(name) else [_checked(name, source_format)])
     _refuse_repeated(files)
-    return files
+    return [replace(file, layout=layout) for file in files] if layout.given() else files
 
 
 def _expanded(source: str) -> list[str]:
@@ -132,6 +152,57 @@ def _expanded(source: str) -> list[str]:
     found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # takes absolute patterns, too
     # `**` finds the folders on the way, too.
     return [name for name in found if not Path(name).is_dir()] if "**" in source else found
+
+
+def _is_archive(name: str) -> bool:
+    """Whether it is an archive, or members of one, as `feeds.zip/*.csv`."""
+    archive, _ = _archive_and_members(name)
+    return archive is not None and archive.is_file()
+
+
+def _archive_and_members(name: str) -> tuple[Path | None, str]:
+    path = Path(name)
+    for archive in (path, *path.parents):
+        if archive.suffix.lower() == ".zip":
+            return archive, path.relative_to(archive).as_posix() if archive != path else "*"
+    return None, ""
+
+
+def _members(name: str, source_format: SourceFormat | None) -> Iterator[SourceFile]:
+    """The files in an archive, in name order."""
+    archive, pattern = _archive_and_members(name)
+    whole = _checked(str(archive), source_format or SourceFormat.CSV)
+    if archive is None or whole.path is None:
+        raise SourceError(f"{whole.name} is no file: an archive is read from its end", code="not_seekable")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = sorted(opened.infolist(), key=lambda each: each.filename)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SourceError(
+            f"{whole.name} is not a readable archive: {error}",
+            code="bad_compression",
+            hint="Fetch the file again: it may have been cut short.",
+        ) from error
+    files = [each for each in members if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
+    found = [each for each in files if each.filename == pattern or fnmatch(each.filename, pattern)]
+    if not found:
+        there = ", ".join(each.filename for each in files[:10]) or "nothing"
+        raise SourceError(f"no file in {whole.name} matches {pattern}", code="no_such_file", hint=f"It holds {there}.")
+    for member in found:
+        of_member = f"{whole.name}/{member.filename}"
+        if member.flag_bits & 1:
+            raise SourceError(
+                f"{of_member} is encrypted", code="bad_compression", hint="Unpack it, and load what was in it."
+            )
+        inner = source_format or _FORMATS.get(Path(member.filename).suffix.lower())
+        if inner is None:
+            raise SourceError(
+                f"the format of {of_member} is not clear from its name",
+                code="unknown_format",
+                hint=f"Say --format {'|'.join(SourceFormat)}, or name only some of its files: '{whole.name}/*.csv'.",
+            )
+        _refuse_compressed(of_member, inner)
+        yield SourceFile(of_member, archive, inner, ZIP, version=whole.version, member=member.filename)
 
 
 def printable(name: str) -> str:
@@ -211,15 +282,20 @@ def _checked(given: str, source_format: SourceFormat | None) -> SourceFile:
             code="unknown_format",
             hint=f"Say --format {'|'.join(SourceFormat)}.",
         )
-    if compression and found in (SourceFormat.PARQUET, SourceFormat.ARROW):
-        raise SourceError(
-            f"{name} is compressed as a whole, but {found} files are read from several places at once",
-            code="not_seekable",
-            hint="Decompress it first; such files are best compressed inside.",
-        )
+    if compression:
+        _refuse_compressed(name, found)
     if once:
         return SourceFile(name, None, found, compression, once=path)
     return SourceFile(name, path, found, compression, version=Version.of(state))
+
+
+def _refuse_compressed(name: str, source_format: SourceFormat) -> None:
+    if source_format in (SourceFormat.PARQUET, SourceFormat.ARROW):
+        raise SourceError(
+            f"{name} is compressed as a whole, but {source_format} files are read from several places at once",
+            code="not_seekable",
+            hint="Decompress it first; such files are best compressed inside.",
+        )
 
 
 def check_unchanged(files: Iterable[SourceFile]) -> None:
@@ -345,17 +421,58 @@ class _Decompressed:
         import pyarrow as pa
 
         self._name = file.name
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), file.compression)
+        self._stream: ByteStream
+        try:
+            if file.member is not None:
+                self._stream = zipfile.ZipFile(cast("IO[bytes]", _Places(raw, file.size or 0))).open(  # noqa: SIM115  # lives as long as `raw`
+                    file.member
+                )
+            elif file.compression == "xz":
+                self._stream = lzma.LZMAFile(cast("IO[bytes]", raw))  # noqa: SIM115  # likewise
+            else:
+                self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), file.compression)
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
 
     def read(self, size: int) -> bytes:
         try:
-            data: bytes = self._stream.read(size)
-        except OSError as error:
-            raise SourceError(
-                f"{self._name} cannot be decompressed: {error}",
-                code="bad_compression",
-                hint="Fetch the file again: it may have been cut short.",
-            ) from error
+            return self._stream.read(size)
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> SourceError:
+        return SourceError(
+            f"{self._name} cannot be decompressed: {error}",
+            code="bad_compression",
+            hint="Fetch the file again: it may have been cut short.",
+        )
+
+
+class _Places(io.RawIOBase):
+    """A file of which any place can be read, as archives are; at its end all of it counts as read."""
+
+    def __init__(self, raw: HashingReader, size: int) -> None:
+        self._raw = raw
+        self._size = size
+        self._place = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read_at(self._place, self._size - self._place if size < 0 else size)
+        self._place += len(data)
+        self._raw.position = max(self._raw.position, self._place)
         return data
 
 

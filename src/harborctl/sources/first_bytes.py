@@ -39,8 +39,8 @@ def _compressed(name: str, start: bytes) -> tuple[str, str] | None:
             return f"compressed by {what}", f"Decompress it: {program} < {name} | harborctl load - --table TABLE"
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         if b"[Content_Types].xml" in start or b"xl/" in start:
-            return "an Excel workbook", "Save the sheet as CSV, and load that."
-        return "a zip archive", f"Unpack it: unzip -p {name} | harborctl load - --table TABLE"
+            return "an Excel workbook", "Say --format xlsx."
+        return "a zip archive", "Load it from a file whose name ends in .zip."
     return None
 
 

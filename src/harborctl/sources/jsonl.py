@@ -38,7 +38,7 @@ from harborctl.sources.read_again import KEPT_IN_MEMORY, Block, PushedBack, Rere
 from harborctl.sources.transcode import Utf8Reader, shown, undecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from harborctl.sources.batch import Malformed
     from harborctl.sources.files import ByteStream, SourceFile
@@ -68,15 +68,23 @@ class JsonLinesSource:
     format = SourceFormat.JSONL
 
     def __init__(
-        self, file: SourceFile, encoding: str = "utf-8", *, keep: bool = False, max_record_bytes: int | None = None
+        self,
+        file: SourceFile,
+        encoding: str = "utf-8",
+        *,
+        keep: bool = False,
+        max_record_bytes: int | None = None,
+        convert: Callable[[ByteStream], ByteStream] | None = None,
     ) -> None:
+        """`convert`: makes lines of a text that is none, of a document."""
         self.name = file.name
         self.size = file.size
         self._source = file
         self._encoding = encoding
         self._transcoded = None if codecs.lookup(encoding).name == "utf-8" else encoding
         self._limit = max_record_bytes or MAX_RECORD_BYTES
-        self._file = Rereadable(file, self._transcoded, keep=keep)
+        self._convert = convert
+        self._file = Rereadable(file, self._transcoded, keep=keep, convert=convert)
         self._raw = self._file.raw
         self._rows = 0
         self._blocks: list[Block] = []
@@ -202,7 +210,7 @@ class JsonLinesSource:
             try:
                 text = open_content(raw, self._source)
                 stream = text if self._transcoded is None else Utf8Reader(text, self._transcoded, self.name)
-                stretches = LineBlocks(stream, self._limit)
+                stretches = LineBlocks(stream if self._convert is None else self._convert(stream), self._limit)
                 stretches.next()
                 while (stretch := stretches.next()) is not None:
                     yield stretch.text

@@ -15,16 +15,40 @@ from harborctl.sources.files import SourceFile, find_files
 from harborctl.sources.in_turn import OpenedInTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harborctl.model import CsvDialect, LoadOptions
     from harborctl.sources.batch import Source
+    from harborctl.sources.files import ByteStream
 
 __all__ = ["open_file", "open_sources", "refuse_strange_options"]
 
 _DIALECT = frozenset({SourceFormat.CSV, SourceFormat.TSV})
 # What a format other than CSV and TSV knows of a dialect.
-_KNOWN = {SourceFormat.JSONL: {"encoding", "max_record_bytes"}}
+_KNOWN = {
+    SourceFormat.JSONL: {"encoding", "max_record_bytes"},
+    SourceFormat.JSON: {"encoding", "max_record_bytes"},
+    SourceFormat.XLSX: {"header", "columns", "skip_lines"},
+    SourceFormat.ODS: {"header", "columns", "skip_lines"},
+    SourceFormat.FIXED: {
+        "encoding",
+        "max_record_bytes",
+        "header",
+        "columns",
+        "skip_lines",
+        "nulls",
+        "skip_blank_lines",
+    },
+    SourceFormat.COPY: {"encoding", "max_record_bytes", "columns"},
+}
+# Which formats an option of the layout is about.
+_LAYOUTS = {
+    "sheet": (SourceFormat.XLSX, SourceFormat.ODS),
+    "range": (SourceFormat.XLSX, SourceFormat.ODS),
+    "records": (SourceFormat.JSON,),
+    "flatten": (SourceFormat.JSON,),
+    "widths": (SourceFormat.FIXED,),
+}
 _OPTIONS = {"nulls": "--null", "header": "--no-header"}
 
 
@@ -41,7 +65,7 @@ def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None
     Raises:
         SourceError: one is missing, a folder, unreadable, or not of its format.
     """
-    files = find_files(options.sources, options.format) if found is None else found
+    files = find_files(options.sources, options.format, options.layout) if found is None else found
     refuse_strange_options(options.dialect, files)
     open_at_once = len(files) <= OPEN_AT_ONCE
     sources: list[Source] = []
@@ -63,6 +87,14 @@ def refuse_strange_options(dialect: CsvDialect, files: Sequence[SourceFile]) -> 
         UsageError: an option of the dialect means nothing to any of these files.
     """
     formats = {file.format for file in files}
+    for name in files[0].layout.given() if files else ():
+        if not formats.intersection(_LAYOUTS[name]):
+            wanted = " and ".join(_LAYOUTS[name])
+            raise UsageError(
+                f"--{name} is about {wanted}, and {files[0].name} is read as {files[0].format}",
+                code="option_of_other_format",
+                hint=f"Leave it out, or say --format {_LAYOUTS[name][0]}.",
+            )
     if formats & _DIALECT:
         return
     for name in dialect.given():
@@ -85,10 +117,34 @@ def open_file(file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> S
         from harborctl.sources.arrow_ipc import ArrowSource
 
         return ArrowSource(file, keep=keep)
-    if file.format is SourceFormat.JSONL:
+    if file.format in {SourceFormat.JSONL, SourceFormat.JSON}:
         from harborctl.sources.jsonl import JsonLinesSource
 
-        return JsonLinesSource(file, dialect.encoding, keep=keep, max_record_bytes=dialect.max_record_bytes)
+        limit = dialect.max_record_bytes
+        return JsonLinesSource(file, dialect.encoding, keep=keep, max_record_bytes=limit, convert=_as_lines(file))
+    if file.format in {SourceFormat.XLSX, SourceFormat.ODS}:
+        from harborctl.sources.workbook.source import WorkbookSource
+
+        return WorkbookSource(file, file.layout, dialect)
+    if file.format is SourceFormat.FIXED:
+        from harborctl.sources.fixed_width import FixedWidth
+        from harborctl.sources.lines import LineSource
+
+        return LineSource(file, dialect, FixedWidth(file.layout.widths, dialect), keep=keep)
+    if file.format is SourceFormat.COPY:
+        from harborctl.sources.copy_text import CopyText
+        from harborctl.sources.lines import LineSource
+
+        return LineSource(file, dialect, CopyText(dialect), keep=keep)
     from harborctl.sources.csv.source import CsvSource
 
     return CsvSource(file, dialect, keep=keep)
+
+
+def _as_lines(file: SourceFile) -> Callable[[ByteStream], ByteStream] | None:
+    if file.format is not SourceFormat.JSON:
+        return None
+    from harborctl.sources.json_document import JsonDocument
+
+    path = file.layout.records.split(".") if file.layout.records else []
+    return lambda text: JsonDocument(text, file.name, path, flatten=file.layout.flatten)

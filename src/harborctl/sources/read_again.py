@@ -12,7 +12,7 @@ from harborctl.sources.files import HashingReader, check_unchanged, open_bytes, 
 from harborctl.sources.transcode import Utf8Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from harborctl.sources.files import ByteStream, SourceFile
 
@@ -74,9 +74,18 @@ class _Kept:
 class Rereadable:
     """The text of a source: read once from the first byte to the last, then in blocks, front to back."""
 
-    def __init__(self, file: SourceFile, encoding: str | None = None, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        file: SourceFile,
+        encoding: str | None = None,
+        *,
+        keep: bool = False,
+        convert: Callable[[ByteStream], ByteStream] | None = None,
+    ) -> None:
+        """`convert`: makes the text that records are read from of the text of the file."""
         self._file = file
         self._encoding = encoding
+        self._convert = convert
         self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
         raw: BinaryIO = open_bytes(file)
         if file.path is None and keep:
@@ -104,7 +113,8 @@ class Rereadable:
             raw = HashingReader(open_bytes(self._file))
         try:
             # Bytes of the text are bytes of the file unless something is decoded on the way.
-            seekable = self._encoding is None and self._file.compression is None and self._kept is None
+            as_on_disk = self._encoding is None and self._file.compression is None and self._convert is None
+            seekable = as_on_disk and self._kept is None
             stream, position = (None if seekable else self._decoded(raw)), 0
             left = b""
             for block in wanted:
@@ -137,7 +147,8 @@ class Rereadable:
         return self._as_utf8(open_content(raw, self._file))
 
     def _as_utf8(self, content: ByteStream) -> ByteStream:
-        return content if self._encoding is None else Utf8Reader(content, self._encoding, self._file.name)
+        text = content if self._encoding is None else Utf8Reader(content, self._encoding, self._file.name)
+        return text if self._convert is None else self._convert(text)
 
     def result(self, name: str, rows: int) -> FileResult:
         """What was read, of which so many rows were made."""

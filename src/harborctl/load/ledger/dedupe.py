@@ -21,7 +21,7 @@ from harborctl.db.storable import storable
 from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.ledger.mended import put_right
-from harborctl.model import ColumnOptions, CsvDialect, Earlier, FileResult, Mode, SourceFormat, Status
+from harborctl.model import ColumnOptions, CsvDialect, Earlier, FileResult, LayoutOptions, Mode, SourceFormat, Status
 from harborctl.sources.batch import WithoutHeader
 from harborctl.sources.files import content_of, digest_of, printable
 
@@ -156,6 +156,7 @@ def fingerprint(options: LoadOptions, target: Relation, sources: Sequence[Source
         "format": options.format,
         "dialect": options.dialect.meaning(),
         **({"date_order": options.date_order} if options.date_order else {}),
+        **_own(options.layout, LayoutOptions()),
         "map": options.columns.renames,
         "set": options.columns.constants,
         "skip_columns": sorted(options.columns.skipped),
@@ -175,6 +176,7 @@ def meaning_of(options: LoadOptions, source: Source) -> dict[str, Any]:
         dialect["delimiter"] = "\t"
     text_format = SourceFormat.CSV if source.format is SourceFormat.TSV else source.format
     meaning = {"format": text_format, **dialect, **_own(options.columns, ColumnOptions())}
+    meaning |= _own(options.layout, LayoutOptions())
     if options.date_order:
         meaning["date_order"] = options.date_order
     plain: dict[str, Any] = json.loads(json.dumps(meaning, default=_plain))

@@ -42,6 +42,11 @@ _SUFFIXES = {
     SourceFormat.JSONL: "jsonl",
     SourceFormat.PARQUET: "parquet",
     SourceFormat.ARROW: "parquet",
+    SourceFormat.JSON: "jsonl",
+    SourceFormat.XLSX: "csv",
+    SourceFormat.ODS: "csv",
+    SourceFormat.FIXED: "csv",
+    SourceFormat.COPY: "csv",
 }
 
 

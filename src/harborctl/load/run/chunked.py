@@ -150,7 +150,7 @@ class ChunkedLoad(Attempt):
         self.target, self.keys, self._ended, self._written = None, [], False, 0
         self.done, self.plans, self.ending, self._failures = [], [], None, []
         self._own_digests = {}
-        self.found = find_files(self.options.sources, self.options.format)
+        self.found = find_files(self.options.sources, self.options.format, self.options.layout)
         refuse_strange_options(self.options.dialect, self.found)
         self.sources, files = [], []
         for file in self.found:

@@ -185,7 +185,7 @@ class Attempt:
         self.target, self.keys, self.writer = None, [], WriterName.AUTO
         self.ending, self.rejects, self.plans, self.left_out = None, None, [], {}
         with ExitStack() as stack:
-            self.found = find_files(self.options.sources, self.options.format)
+            self.found = find_files(self.options.sources, self.options.format, self.options.layout)
             self.sources = open_sources(self.options, self.found)
             for source in self.sources:
                 stack.callback(source.close)

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +362,11 @@ def field_texts(text: bytes, dialect: ByteDialect) -> list[bytes]:
         else:
             position = cast("re.Match[bytes]", quoted.match(text, position)).end() + 1
     return [*fields, text[start:]]
+
+
+def csv_record(fields: Iterable[str | None]) -> bytes:
+    """A record in COPY's own dialect: NULL is nothing, and all else stands in quotes."""
+    return ",".join("" if field is None else '"' + field.replace('"', '""') + '"' for field in fields).encode()
 
 
 def without_line_end(text: bytes, line_end: LineEnd | None = None) -> bytes:
