@@ -24,7 +24,7 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ConnectionFailed, HarborctlError
 from harborctl.load.ledger import chunks
-from harborctl.load.run import chunked, workers
+from harborctl.load.run import drive, workers
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.session import retry
 from harborctl.model import (
@@ -56,7 +56,7 @@ Connection = psycopg.Connection[Any]
 def table(database: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(chunks, "SMALLEST_PIECE", 20_000)
-    monkeypatch.setattr(chunked, "WATCH", 0.1)
+    monkeypatch.setattr(drive, "WATCH", 0.1)
     database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
     return database
 
@@ -418,17 +418,17 @@ def test_a_crash_between_the_commits_of_processes(
     table: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut after the first COMMIT of rows: what is in carries the digest of the whole file."""
-    commit = workers.WorkerLane.commit
+    commit = workers.WorkerProcess.commit
     committed: list[int] = []
 
-    def once(lane: workers.WorkerLane, numbered: Sequence[tuple[int, chunks.Chunk]]) -> None:
+    def once(lane: workers.WorkerProcess, numbered: Sequence[tuple[int, chunks.Chunk]]) -> None:
         if committed:
             raise ConnectionFailed("cut", code="cut")
         committed.append(len(numbered))
         commit(lane, numbered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers.WorkerLane, "commit", once)
+        patch.setattr(workers.WorkerProcess, "commit", once)
         failed = refusal(database_url, feed(tmp_path, range(20_000)), jobs=2, retries=0)
     assert 0 < failed.result.chunks == committed[0]
     assert in_table(table)[0] == failed.result.rows_read < 20_000

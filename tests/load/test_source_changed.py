@@ -17,7 +17,7 @@ from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ExitCode
 from harborctl.load.ledger import chunks
-from harborctl.load.run import chunked
+from harborctl.load.run import drive
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.model import ConnectionOptions, LoadOptions, OnError, RejectOptions, RunOptions
 from harborctl.sources.splits import PieceDigests
@@ -147,7 +147,7 @@ def test_what_is_stored_has_the_digest_of_the_whole(
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
         is_changed.set()
 
-    monkeypatch.setattr(chunked, "PieceDigests", Late)
+    monkeypatch.setattr(drive, "PieceDigests", Late)
     failed = changed(database_url, path, At(behind_its_back, rows=1), RunOptions(commit_every=20_000))
     assert "is not what stands there" in failed.error.message
     assert "60,000 rows in 3 chunks are committed" in (failed.error.hint or "")

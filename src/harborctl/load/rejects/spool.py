@@ -64,7 +64,7 @@ class Rejects:
         has_raw: there are records that could not be told into fields.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         # Per row twice its number, and 1 where it is no record without form that stands before the row.
         self._keys = array("q")
         self._places = array("q")
@@ -72,7 +72,7 @@ class Rejects:
         self._lock = threading.Lock()
         self.malformed: dict[int, int] = {}
         self.has_raw = False
-        self.most: int | None = None
+        self.most = most
 
     def __len__(self) -> int:
         return len(self._keys)

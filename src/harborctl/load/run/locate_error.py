@@ -7,7 +7,7 @@ as long as the load; nothing is kept while a load runs only to say where a row s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -15,16 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.catalog import Target
 from harborctl.errors import BadRow, HarborctlError, Location, StatementFailed
 from harborctl.load.rejects.spool import EnoughRejects
-from harborctl.load.run.loader import Attempt
+from harborctl.load.run.context import Context, Failure
+from harborctl.load.run.summary import summary
+from harborctl.load.run.transaction import load_in_transaction
 from harborctl.load.write.bad_row import may_be_of_a_row
-from harborctl.model import Lock, OnError
+from harborctl.model import Lock, OnError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
-
-    from harborctl.load.modes import Outcome
+    from harborctl.load.run.context import Attempt
     from harborctl.model import RejectReason
 
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -33,32 +33,20 @@ INSUFFICIENT_PRIVILEGE = "42501"
 MOST_FOUND = 100
 
 
-def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
+def row_to_blame(attempt: Attempt, cause: HarborctlError) -> BadRow | None:
     """The first row that fails with the code of `cause`, as that error; None if there is none, or nobody can tell."""
-    again = load.options
-    if (
-        again.rejects.rejecting
-        or load.has_committed
-        or not _may_be_of_a_row(load, cause)
-        or any(file.path is None for file in load.found)
-    ):
+    context, options = attempt.context, attempt.context.options
+    if options.rejects.rejecting or attempt.chunks or attempt.read_once or not _may_be_of_a_row(attempt, cause):
         return None
     trial = replace(
-        again,
+        options,
         dry_run=True,
-        rejects=replace(again.rejects, on_error=OnError.REJECT, limit=None, expected=None),
-        run=replace(again.run, jobs=1, commit_every=None, lock=Lock.FAIL),
+        rejects=replace(options.rejects, on_error=OnError.REJECT, limit=None, expected=None),
+        run=replace(options.run, jobs=1, commit_every=None, lock=Lock.FAIL),
     )
-    load.progress.stage("looking for the bad row")
-    attempt = _Trial(load.database, trial, load.progress)
-    try:
-        attempt.run()
-    except EnoughRejects:
-        pass
-    except (HarborctlError, DBAPIError, OSError, KeyboardInterrupt):
-        return None  # what ended the load is what the user must hear of
-    reasons = attempt.ending.summary().get("reject_reasons", ()) if attempt.ending else ()
-    first = _first([reason for reason in reasons if reason.code == cause.code], [file.name for file in load.found])
+    context.progress.stage("looking for the bad row")
+    reasons = _reasons(Context(context.database, trial, context.progress, most_rejects=MOST_FOUND))
+    first = _first(reasons, cause, attempt)
     if first is None:
         return None
     return BadRow(
@@ -71,29 +59,26 @@ def row_to_blame(load: Attempt, cause: HarborctlError) -> BadRow | None:
     )
 
 
-@dataclass(slots=True)
-class _Trial(Attempt):
-    """A load that ends when it has found some bad rows."""
-
-    def write(self, connection: Connection) -> Outcome:
-        """See `Attempt`."""
-        if self.rejects is None:
-            raise AssertionError("a trial puts rows aside")
-        self.rejects.most = MOST_FOUND
-        try:
-            return Attempt.write(self, connection)
-        except EnoughRejects:
-            if self.ending:
-                self.ending.settle(self.rejects, 0)
-            raise
+def _reasons(trial: Context) -> Sequence[RejectReason]:
+    """Why rows are bad. What else ends the trial is not told: what ended the load is what the user must hear of."""
+    try:
+        ended = load_in_transaction(trial)
+    except (DBAPIError, OSError):
+        return ()
+    if not isinstance(ended, Failure):
+        return ended.reject_reasons
+    has_found = isinstance(ended.error, EnoughRejects) and ended.attempt.ending
+    return summary(ended.attempt, Status.FAILED).reject_reasons if has_found else ()
 
 
-def _may_be_of_a_row(load: Attempt, cause: HarborctlError) -> bool:
+def _first(reasons: Sequence[RejectReason], cause: HarborctlError, attempt: Attempt) -> RejectReason | None:
+    files = [file.name for file in attempt.found]
+    same = (reason for reason in reasons if reason.code == cause.code)
+    return min(same, key=lambda reason: (files.index(reason.file), reason.line), default=None)
+
+
+def _may_be_of_a_row(attempt: Attempt, cause: HarborctlError) -> bool:
     if cause.code == INSUFFICIENT_PRIVILEGE:
-        return isinstance(load.target, Target) and load.target.filtered  # perhaps a policy
+        return isinstance(attempt.target, Target) and attempt.target.filtered  # perhaps a policy
     is_servers = isinstance(cause, StatementFailed) and len(cause.code) == 5 and cause.code.upper() == cause.code
     return is_servers and cause.location is None and may_be_of_a_row(cause)
-
-
-def _first(reasons: Sequence[RejectReason], files: Sequence[str]) -> RejectReason | None:
-    return min(reasons, key=lambda reason: (files.index(reason.file), reason.line), default=None)

@@ -1,4 +1,4 @@
-"""Lanes: who loads the pieces of a load. A lane has one connection, and one transaction from `load` to `commit`.
+"""Workers: who loads the splits of a load. A worker has one connection, and one transaction from `load` to `commit`.
 
 There is one in this process, or several in processes of their own: reading CSV keeps a processor busy, and Python one
 of them only. A worker process that loses this one rolls back and ends.
@@ -46,8 +46,8 @@ _REJECTS, _CHECK = "rejects", "check"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What all lanes of a load have in common.
+class WorkOrder:
+    """What all workers of a load have in common.
 
     Attributes:
         options: with the table as the database spells it.
@@ -66,7 +66,7 @@ class Job:
     hashes: bool
 
 
-class Lane(Protocol):
+class Worker(Protocol):
     """One connection of a load."""
 
     def load(self, piece: Piece) -> Chunk:
@@ -85,25 +85,25 @@ class Lane(Protocol):
         """Roll back what was not committed, and disconnect. Safe to call twice, and from another thread."""
 
 
-class LocalLane:
-    """The lane of this process."""
+class LocalWorker:
+    """The worker of this process."""
 
-    def __init__(self, database: Database, job: Job) -> None:
+    def __init__(self, database: Database, order: WorkOrder) -> None:
         self._database = database
-        self._job = job
+        self._order = order
         self._connection: Connection | None = None
         self._transaction: RootTransaction | None = None
         self._written: list[Piece] = []
 
     def load(self, piece: Piece) -> Chunk:
-        """See `Lane`."""
+        """See `Worker`."""
         with translated():
             connection = self._begun()
-            divided = self._job.files[piece.file]
+            divided = self._order.files[piece.file]
             with ExitStack() as stack:
-                source = divided.open(piece.start, piece.end, hashes=self._job.hashes)
+                source = divided.open(piece.start, piece.end, hashes=self._order.hashes)
                 stack.callback(source.close)
-                options = self._job.options
+                options = self._order.options
                 rejects = stack.enter_context(closing(Rejects())) if options.rejects.rejecting else None
                 leave_users_path(connection)  # an earlier piece of this transaction has taken it
                 name = table_name(options, [divided.file], [source])
@@ -113,8 +113,8 @@ class LocalLane:
                 rows = stream_rows([source], plans, options, rejects, _Silent())
                 account = carry_out(connection, rows, options, rejects, _Silent()).account
                 found = rejects.read([source]) if rejects else ()
-                rejected = keep(connection, self._job.load_id, piece, found)
-                whole, read = self._job.digests[piece.file], source.result().sha256
+                rejected = keep(connection, self._order.load_id, piece, found)
+                whole, read = self._order.digests[piece.file], source.result().sha256
                 # What has no digest by piece may be read by its name, which can be another file's by now.
                 check_unchanged([divided.file])
                 digest = whole or read
@@ -125,49 +125,49 @@ class LocalLane:
             return Chunk(piece, divided.file.name, digest, account, rejected, is_whole=bool(whole))
 
     def rejects(self) -> list[Kept]:
-        """See `Lane`."""
+        """See `Worker`."""
         if self._connection is None or not self._written:
             return []
         with translated():
-            return list(kept(self._connection, self._job.load_id, self._written))
+            return list(kept(self._connection, self._order.load_id, self._written))
 
     def _begun(self) -> Connection:
         if self._connection is None:
             self._connection = self._database.engine.connect()
         if self._transaction is None:
             self._transaction = self._connection.begin()
-            sign(self._connection, self._job.key, shared=True)
-            stay_idle(self._connection)  # until the other lanes are as far
+            sign(self._connection, self._order.key, shared=True)
+            stay_idle(self._connection)  # until the other workers are as far
             # Who goes on with this load after we are gone waits until this is over, one way or the other.
-            sign(self._connection, self._job.writers_key, shared=True)
+            sign(self._connection, self._order.writers_key, shared=True)
         return self._connection
 
     def check(self) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         if self._connection is not None:
             with translated():
                 self._connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
 
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         if self._transaction is None or self._connection is None:
             return
         with translated():
             for number, chunk in numbered:
-                record_chunk(self._connection, self._job.load_id, number, chunk)
+                record_chunk(self._connection, self._order.load_id, number, chunk)
             self._transaction.commit()
         self._transaction = None
         self._written = []
 
     def close(self) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         if self._connection is not None:
             self._connection.close()
 
 
 @dataclass(slots=True)
 class _Silent:
-    """Lanes tell nobody how far they are; who drives them does."""
+    """Workers tell nobody how far they are; who drives them does."""
 
     def start(self, total_bytes: int | None) -> None: ...
     def bytes_read(self, count: int) -> None: ...
@@ -176,11 +176,11 @@ class _Silent:
 
 
 @dataclass(slots=True)
-class WorkerLane:
-    """The lane of a process of its own."""
+class WorkerProcess:
+    """The worker of a process of its own."""
 
     connection: ConnectionOptions
-    job: Job
+    order: WorkOrder
     _pipe: Pipe = field(init=False)
     _process: multiprocessing.process.BaseProcess = field(init=False)
 
@@ -188,28 +188,28 @@ class WorkerLane:
         # Spawned: threads of ours and of Arrow are running, and a fork server leaves its folder behind if killed.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self.connection, self.job), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, self.connection, self.order), daemon=True)
         self._process.start()
         theirs.close()
 
     def load(self, piece: Piece) -> Chunk:
-        """See `Lane`."""
+        """See `Worker`."""
         chunk = self._ask(piece)
         if not isinstance(chunk, Chunk):
             raise TypeError(f"a worker answered {chunk!r}")
         return chunk
 
     def rejects(self) -> list[Kept]:
-        """See `Lane`."""
+        """See `Worker`."""
         found: list[Kept] = cast("list[Kept]", self._ask(_REJECTS))
         return found
 
     def check(self) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         self._ask(_CHECK)
 
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         self._ask(list(numbered))
 
     def _ask(self, what: object) -> object:
@@ -226,7 +226,7 @@ class WorkerLane:
         return answer
 
     def close(self) -> None:
-        """See `Lane`."""
+        """See `Worker`."""
         # One that has committed has nothing left to do; of another, the server rolls back what it did.
         self._process.kill()
         self._process.join()
@@ -244,7 +244,7 @@ class _ToDriver(QueueHandler):
         self._pipe.send(record)
 
 
-def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
+def _work(pipe: Pipe, connection: ConnectionOptions, order: WorkOrder) -> None:
     """The worker process: answers each piece with its chunk, the question for rejects with what it has put aside, and a
     check, or a list of chunks to commit, with None once that is done."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they reach all; the one that drives us decides
@@ -252,7 +252,7 @@ def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     logging.basicConfig(handlers=[_ToDriver(pipe)], format="%(message)s")
     with open_database(connection, migrate_embedded=False) as database:
-        lane = LocalLane(database, job)
+        worker = LocalWorker(database, order)
         while True:
             try:
                 asked = pipe.recv()
@@ -261,13 +261,13 @@ def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
             try:
                 answer: object = None
                 if isinstance(asked, Piece):
-                    answer = lane.load(asked)
+                    answer = worker.load(asked)
                 elif asked == _REJECTS:
-                    answer = lane.rejects()
+                    answer = worker.rejects()
                 elif asked == _CHECK:
-                    lane.check()
+                    worker.check()
                 else:
-                    lane.commit(asked)
+                    worker.commit(asked)
             except HarborctlError as error:
                 answer = error
             except Exception as error:  # noqa: BLE001  # told to the one who asked, who reports it as a bug
@@ -276,11 +276,11 @@ def _work(pipe: Pipe, connection: ConnectionOptions, job: Job) -> None:
                 pipe.send(answer)
             except OSError:
                 break
-        lane.close()
+        worker.close()
 
 
-def make_lanes(database: Database, job: Job, jobs: int) -> list[Lane]:
+def make_workers(database: Database, order: WorkOrder, jobs: int) -> list[Worker]:
     """As many as there are to be; a single one needs no process of its own."""
     if jobs == 1 or database.options is None:
-        return [LocalLane(database, job)]
-    return [WorkerLane(database.options, job) for _ in range(jobs)]
+        return [LocalWorker(database, order)]
+    return [WorkerProcess(database.options, order) for _ in range(jobs)]
