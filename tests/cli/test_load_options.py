@@ -107,6 +107,11 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "tables": [("shop.*", {"name": "shop.*"})],
     "doctor": [("--table t", {"table": "t"}), ("-t t", {"table": "t"})],
+    "query": [
+        ("'SELECT 1' -p a=1 --param b=2 --save x", {"sql": "SELECT 1", "given": ["a=1", "b=2"], "save": "x"}),
+        ("- --format csv --output f --limit 3 --timeout 4", {"sql": "-", "output_format": Format.CSV, "output": Path("f"), "limit": 3, "timeout": 4.0}),
+        ("- -o f --chart c --by l --wide --explain", {"sql": "-", "output": Path("f"), "chart": "c", "by": "l", "wide": True, "explain": True}),
+    ],
     "stock reserve": [
         ("MUG --order O --qty 2 --minutes 5", {"variant": "MUG", "order": "O", "qty": 2, "minutes": 5}),
         ("--from - --format jsonl --batch 9 --jobs 4", {"source": "-", "source_format": SourceFormat.JSONL, "batch": 9, "jobs": 4}),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from harborctl.cli.invocation import Invocation, command
+from harborctl.cli.rows import (
+    ByOption,
+    ChartOption,
+    ExplainOption,
+    FormatOption,
+    LimitOption,
+    OutputOption,
+    TimeoutOption,
+    WideOption,
+    run,
+    wanted_of,
+)
 from harborctl.errors import HarborctlError, UsageError
 from harborctl.plain_text import as_json, visible
-from harborctl.reports.formats import BINARY, BY_LINES, PICTURES, Format, format_of
 
 if TYPE_CHECKING:
-    from harborctl.reports.chart import ChartOptions
     from harborctl.reports.find import Folder, Found
-    from harborctl.reports.render import Layout
     from harborctl.reports.report import Parameter, Report
 
 EXAMPLES = """
@@ -39,7 +45,6 @@ EXAMPLES = """
 
   harborctl report show low_stock
 """
-DEFAULT_TIMEOUT = 60.0
 _T = TypeVar("_T")
 
 
@@ -113,17 +118,6 @@ def _configured(context: typer.Context) -> list[Folder]:
     return report_folders(load_config(str(config) if config else None).reports)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What is to become of the rows. `file` None is standard output."""
-
-    format: Format
-    file: Path | None
-    chart: ChartOptions | None
-    wide: bool
-    explain: bool
-
-
 def report(
     invocation: Invocation,
     *,
@@ -146,38 +140,14 @@ def report(
             autocompletion=_complete_parameters,
         ),
     ] = None,
-    output_format: Annotated[
-        Format | None, typer.Option("--format", help="How to write the rows. \\[default: by -o's suffix, else table]")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; - is stdout."),
-    ] = None,
-    chart: Annotated[
-        str | None,
-        typer.Option("--chart", metavar="COL", help="Draw this column: bars, or a line over dates."),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", metavar="LABEL", help="With --chart: the column that names its values."),
-    ] = None,
-    wide: Annotated[
-        bool, typer.Option("--wide", help="Fold nothing: lines as long as they are. A pager scrolls sideways.")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print the plan with its timing, instead of the rows.")
-    ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="S",
-            min=0,
-            max=2_000_000,  # the server counts in milliseconds, as a 32-bit integer
-            help="Let the server end the query after this; 0 for never. \\[default: 60]",
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="Stop after N rows.")] = None,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
+    chart: ChartOption = None,
+    by: ByOption = None,
+    wide: WideOption = False,
+    explain: ExplainOption = False,
+    timeout: TimeoutOption = None,
+    limit: LimitOption = None,
     wants_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message, or the parameters of the report that is named.")
     ] = False,
@@ -206,9 +176,10 @@ def report(
     elif show:
         _print_report(invocation, name, folders)
     else:
-        output_format, file = _target(invocation, output_format, output)
-        wanted = _Wanted(output_format, file, _chart(output_format, chart, by, explain=explain), wide, explain)
-        _run(invocation, name, folders, given or [], wanted, timeout, limit)
+        from harborctl.reports.find import find_report
+
+        wanted = wanted_of(invocation, output_format, output, chart, by, wide=wide, explain=explain)
+        run(invocation, find_report(name, folders), given or [], wanted, timeout, limit)
 
 
 def _meaning(words: list[str]) -> tuple[bool, str | None]:
@@ -233,115 +204,6 @@ def _folders(invocation: Invocation) -> list[Folder]:
     from harborctl.reports.find import report_folders
 
     return report_folders(load_config(invocation.connection.config).reports)
-
-
-def _target(invocation: Invocation, wanted: Format | None, output: Path | None) -> tuple[Format, Path | None]:
-    """The format, and the file if it is not standard output."""
-    if invocation.json and wanted not in (None, Format.JSON):
-        raise UsageError(f"--json and --format {wanted} contradict each other", hint="Give one of them.")
-    file = None if output is None or str(output) in ("-", "/dev/stdout") else output
-    chosen = Format.JSON if invocation.json else wanted
-    if chosen is None:
-        chosen = Format.TABLE if file is None else format_of(file)
-    return chosen, file
-
-
-def _chart(output_format: Format, column: str | None, label: str | None, *, explain: bool) -> ChartOptions | None:
-    """What to draw, if anything.
-
-    Raises:
-        UsageError: the options contradict each other.
-    """
-    if column is None:
-        if label is not None:
-            raise UsageError("--by says what a chart's values are called", hint="Name their column with --chart.")
-        if output_format in PICTURES and not explain:
-            raise UsageError(f"{output_format} is a picture", hint="Say with --chart which column to draw.")
-        if output_format in (*BINARY, *PICTURES, Format.HTML, Format.CSV, Format.MARKDOWN, Format.JSONL) and explain:
-            raise UsageError("a plan is text or JSON", hint="Leave out --format, or take --json.")
-        return None
-    if explain:
-        raise UsageError("--chart and --explain contradict each other", hint="Give one of them.")
-    if output_format not in (Format.TABLE, Format.HTML, *PICTURES):
-        raise UsageError(
-            f"there are no charts in {output_format}", hint="Take --format html, svg or png, or none for the terminal."
-        )
-    from harborctl.reports.chart import ChartOptions
-
-    return ChartOptions(column, label)
-
-
-def _run(
-    invocation: Invocation,
-    name: str,
-    folders: list[Folder],
-    given: list[str],
-    wanted: _Wanted,
-    timeout: float | None,
-    limit: int | None,
-) -> None:
-    from harborctl.reports.find import find_report
-    from harborctl.reports.moments import local_now
-    from harborctl.reports.report import bind
-
-    # Everything that can be wrong without a database is said before there is one.
-    found = find_report(name, folders)
-    values = bind(found, given, local_now())
-    if wanted.format in BINARY and wanted.file is None and invocation.out.is_terminal:
-        raise UsageError(f"{wanted.format} is not for a terminal", hint="Write it to a file with -o.")
-    with _opened(invocation, wanted) as stream:
-        from harborctl.db.engine import open_database
-        from harborctl.reports.run import RunOptions, explain_report, run_report
-
-        if timeout is None:
-            timeout = invocation.connection.statement_timeout
-        # A column that is drawn is looked at value by value.
-        lines = wanted.format in BY_LINES
-        options = RunOptions(DEFAULT_TIMEOUT if timeout is None else timeout, limit, lines)
-        with open_database(invocation.connection) as database:
-            if wanted.explain:
-                as_json = wanted.format is Format.JSON
-                plan = explain_report(database.engine, found, values, options, as_json=as_json)
-                stream.write(plan.encode() + b"\n")
-            else:
-                from harborctl.reports.write import write
-
-                with run_report(database.engine, found, values, options) as result:
-                    write(result, wanted.format, _layout(invocation, wanted, found), wanted.chart, stream)
-    if wanted.file is not None:
-        invocation.note(f"wrote {wanted.file}")
-
-
-@contextmanager
-def _opened(invocation: Invocation, wanted: _Wanted) -> Iterator[IO[bytes]]:
-    from harborctl.cli.pager import paged, pager_command
-    from harborctl.reports.output import file_output, standard_output
-
-    pager = pager_command() if wanted.file is None and invocation.out.is_terminal else None
-    if pager is not None and wanted.format not in BINARY and wanted.chart is None:
-        with paged(pager, wide=wanted.wide) as stream:
-            yield stream
-        return
-    # Half a JSON document is none, and after a failure another one follows.
-    whole = wanted.format is Format.JSON
-    with standard_output(whole=whole) if wanted.file is None else file_output(wanted.file) as stream:
-        yield stream
-
-
-def _layout(invocation: Invocation, wanted: _Wanted, found: Report) -> Layout:
-    """A terminal's width and colours; a pipe or a file takes lines of any length, unless COLUMNS is set."""
-    from harborctl.reports.render import Layout
-
-    if wanted.file is not None:
-        return Layout(title=found.title, description=found.description)
-    console = invocation.out
-    narrow = (console.is_terminal or "COLUMNS" in os.environ) and not wanted.wide
-    return Layout(
-        console.width if narrow else None,
-        color=console.is_terminal and console.color_system is not None,
-        title=found.title,
-        description=found.description,
-    )
 
 
 def _print_help(invocation: Invocation, name: str, folders: list[Folder]) -> None:

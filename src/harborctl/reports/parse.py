@@ -24,6 +24,8 @@ from harborctl.reports.report import Parameter, Report
 from harborctl.reports.values import TYPE_NAMES, BadValue, Bounds, ParameterType, parameter_type
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harborctl.errors import HarborctlError
 
 _FIELD = re.compile(r"--\s*(?P<key>title|description|param)\s*:\s*(?P<value>.*)", re.IGNORECASE)
@@ -45,23 +47,25 @@ _READS = ("SELECT", "WITH", "VALUES", "TABLE")
 _WRITES = ("INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "COPY", "CALL", "DO")
 
 
-def parse_report(name: str, file: str, text: str) -> Report:
-    """The report that `text` is. `name` is what it goes by, `file` where it stands, for messages.
+def parse_report(name: str, file: str, text: str, further: Sequence[Parameter] = ()) -> Report:
+    """The report that `text` is. `name` is what it goes by, `file` where it stands, for messages; `further` are
+    parameters that it has if it does not declare them itself.
 
     Raises:
         UsageError: it is not a report.
         StatementFailed: its statement would write.
     """
     text = text.removeprefix("\ufeff")
-    parser = _Parser(name, file, text)
+    parser = _Parser(name, file, text, further)
     return parser.report()
 
 
 class _Parser:
     """One file on its way to a report. Knows where it is, for messages."""
 
-    def __init__(self, name: str, file: str, text: str) -> None:
+    def __init__(self, name: str, file: str, text: str, further: Sequence[Parameter]) -> None:
         self.name = name
+        self.further = further
         self.file = file
         self.text = text
 
@@ -74,6 +78,8 @@ class _Parser:
             raise self.wrong(str(error), error.offset) from None
         statement = self.one_statement(parts)
         title, description, parameters = self.header(parts)
+        declared = {each.name for each in parameters}
+        parameters += {each.name: each for each in self.further if each.name not in declared}.values()
         self.check_uses(statement, parameters)
         return Report(
             name=self.name,
