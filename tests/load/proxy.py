@@ -45,11 +45,13 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if isinstance(self._server, Path):
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._server))
-            else:
-                server = socket.create_connection(self._server)
+            server = socket.socket(socket.AF_UNIX if isinstance(self._server, Path) else socket.AF_INET)
+            try:
+                server.connect(str(self._server) if isinstance(self._server, Path) else self._server)
+            except OSError:  # it restarts
+                client.close()
+                server.close()
+                continue
             self._ends += [client, server]
             silenced = threading.Event()
             for way in (self._upstream, self._downstream):
