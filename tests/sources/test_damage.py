@@ -5,16 +5,19 @@ HARBORCTL_TEST_DAMAGE_EXAMPLES=5000 asks for more than every day has.
 
 from __future__ import annotations
 
+import os
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harborctl.errors import BadRow, SourceError
+from harborctl.errors import BadRow, SourceChanged, SourceError
 from harborctl.model import CsvDialect, SourceFormat
-from harborctl.sources.files import SourceFile
+from harborctl.sources.arrow_ipc import ArrowSource
+from harborctl.sources.files import SourceFile, check_unchanged, find_files
 from harborctl.sources.open import open_file
 from tests.load.sizes import DAMAGE_EXAMPLES
 
@@ -93,3 +96,22 @@ def test_random_damage(tmp_path: Path, kind: str) -> None:
                 ours = pa.chunked_array([batch.column(number) for batch in batches], column.type)
                 assert str(ours.combine_chunks()) == str(column.combine_chunks()), (seed, number)
     assert min(outcomes.values()), outcomes
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_an_arrow_file_that_is_truncated_while_it_is_read_ends_no_process(tmp_path: Path, kind: str) -> None:
+    path, table = tmp_path / "a.arrow", pa.table({"v": ["x" * 100] * 50_000})
+    new = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with new(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=10_000)
+    [file] = find_files([str(path)], SourceFormat.ARROW)
+    with closing(ArrowSource(file)) as source:
+        batches = source.batches([0])
+        first = next(batches)
+        os.truncate(path, 100_000)
+        assert len(first.records.column(0).to_pylist()) == first.records.num_rows
+        with pytest.raises((BadRow, SourceChanged)):  # a stream may end anywhere
+            list(batches)
+            check_unchanged([file])
+        with pytest.raises(SourceChanged):
+            list(source.originals([1]))

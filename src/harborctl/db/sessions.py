@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import pq
 from sqlalchemy import func
 from sqlalchemy import select as sql_select
@@ -70,8 +71,16 @@ def sessions_at_once(engine: Engine, wanted: int) -> int:
                 if not number:
                     raise
                 break
-        begun = _begun([connection.connection.driver_connection for connection in connections])
-        return sum(begun)
+        drivers = [connection.connection.driver_connection for connection in connections]
+        begun = [driver for driver, has in zip(drivers, _carried_out(drivers, b"BEGIN"), strict=True) if has]
+        # One that has ended by now was not open beside one that began in its place.
+        if not all(_carried_out(begun, b"SAVEPOINT still_open")):
+            raise ConnectionFailed(
+                "the connection to the database was lost",
+                code="connection_lost",
+                hint="Check that the server runs, and run the command again.",
+            )
+        return len(begun)
     finally:
         for number, connection in enumerate(connections):
             # What has been opened for this is closed: other processes of ours may need it.
@@ -81,29 +90,31 @@ def sessions_at_once(engine: Engine, wanted: int) -> int:
                 connection.close()
 
 
-def _begun(drivers: Sequence[Any]) -> list[bool]:
-    """Begin a transaction on each, all at the same time; which of them have begun when patience is over."""
+def _carried_out(drivers: Sequence[Any], command: bytes) -> list[bool]:
+    """Send a command to each, all at the same time; which of them have carried it out when patience is over."""
     sessions: list[pq.abc.PGconn] = [driver.pgconn for driver in drivers]
-    for session in sessions:
-        session.send_query(b"BEGIN")
-    waiting, deadline = dict(enumerate(sessions)), time.monotonic() + PATIENCE
-    begun = [False] * len(sessions)
+    done, waiting = [False] * len(sessions), dict[int, pq.abc.PGconn]()
+    for number, session in enumerate(sessions):
+        with suppress(psycopg.OperationalError):  # it has ended
+            session.send_query(command)
+            waiting[number] = session
+    deadline = time.monotonic() + PATIENCE
     while waiting and (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([session.socket for session in waiting.values()], [], [], left)
         for number, session in list(waiting.items()):
             if session.socket in ready:
-                begun[number] |= _has_begun(session)
+                done[number] |= _is_done(session)
                 if not session.is_busy():
                     del waiting[number]
-    return begun
+    return done
 
 
-def _has_begun(session: pq.abc.PGconn) -> bool:
+def _is_done(session: pq.abc.PGconn) -> bool:
     try:
         session.consume_input()
-    except Exception:  # noqa: BLE001  # whatever has ended it: it has not begun
+    except Exception:  # noqa: BLE001  # whatever has ended it: nothing is done
         return False
-    begun = False
+    done = False
     while not session.is_busy() and (result := session.get_result()) is not None:
-        begun |= result.status == pq.ExecStatus.COMMAND_OK
-    return begun
+        done |= result.status == pq.ExecStatus.COMMAND_OK
+    return done

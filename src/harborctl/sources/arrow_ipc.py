@@ -1,8 +1,9 @@
 """Arrow IPC sources, the file format (Feather) and the stream format: typed columns, in batches cut by size.
 
-A file's record batches are as large as its writer liked. A regular file is mapped into memory, so that what is not
-compressed is read where it lies, and given back as it is done with. What would have readers look outside of the file's
-buffers is refused: Arrow has no checksums.
+A file's record batches are as large as its writer liked. A regular file of large ones is mapped into memory, so that
+what is not compressed is read where it lies, and given back as it is done with. Others are read: whoever truncates a
+mapped file ends the process that looks into it, by SIGBUS. What would have readers look outside of the file's buffers
+is refused: Arrow has no checksums.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from pyarrow import types
 from harborctl.errors import BadRow, Location, SourceError
 from harborctl.model import FileResult, SourceFormat
 from harborctl.sources.batch import Batch, Original, bad_names
-from harborctl.sources.files import SourceFile, sha256_of
+from harborctl.sources.files import SourceFile, check_unchanged, open_bytes, sha256_of
 from harborctl.sources.mapped import Mapped
 from harborctl.sources.read_again import Block, Rereadable
 from harborctl.sources.sizes import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import BinaryIO
 
     from harborctl.sources.batch import Malformed
 
 FILE_MAGIC = b"ARROW1"
+
+# Batches up to this size, as far as it is known, are read as wholes.
+READ_BYTES = 32 * 1024 * 1024
 
 
 class ArrowSource:
@@ -42,13 +47,20 @@ class ArrowSource:
         self._again = Rereadable(file, keep=keep)
         self._raw = self._again.raw
         self._rows = 0
+        self._regular: BinaryIO | None = None
+        self._is_file = False
         self._map: Mapped | None = None
         try:
             if file.path is not None:
+                self._regular = open_bytes(file)
+                self._is_file = self._regular.read(len(FILE_MAGIC)) == FILE_MAGIC
+                self._regular.seek(0)
+            self._stream: pa.NativeFile = pa.PythonFile(self._regular or self._raw, mode="r")
+            self._reader = self._opened()
+            if file.path is not None and (file.size or 0) > READ_BYTES * self._batch_count():
                 self._map = Mapped(file)
-            self._is_file = self._map is not None and self._map.head(len(FILE_MAGIC)) == FILE_MAGIC
-            self._stream = pa.PythonFile(self._raw, mode="r") if self._map is None else self._map.reader()
-            self._reader = pa.ipc.open_file(self._stream) if self._is_file else pa.ipc.open_stream(self._stream)
+                self._stream = self._map.reader()
+                self._reader = self._opened()
             self.schema: pa.Schema = self._reader.schema
             _ = self.schema.names
         except UnicodeDecodeError as error:
@@ -61,6 +73,14 @@ class ArrowSource:
                 code="bad_arrow",
                 hint="Fetch the file again: it may have been cut short. Another format is named by --format.",
             ) from error
+
+    def _opened(self) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+        return pa.ipc.open_file(self._stream) if self._is_file else pa.ipc.open_stream(self._stream)
+
+    def _batch_count(self) -> int:
+        """As far as it is known before they are read."""
+        reader = self._reader
+        return max(reader.num_record_batches, 1) if isinstance(reader, pa.ipc.RecordBatchFileReader) else 1
 
     def batches(
         self,
@@ -102,13 +122,18 @@ class ArrowSource:
         for row in rows:
             while batch is None or row >= behind + batch.num_rows:
                 behind += batch.num_rows if batch is not None else 0
-                batch = next(batches)
+                batch = next(batches, None)
+                if batch is None:
+                    raise self._damaged("it has fewer rows than it had")
             yield Original(row + 1, row=batch.slice(row - behind, 1))
 
     def _batches_again(self) -> Iterator[pa.RecordBatch]:
-        if self._map is not None:
+        if self._regular is not None:
+            check_unchanged([self._file])
             if not self._is_file:
-                self._reader = pa.ipc.open_stream(self._map.reader())
+                self._regular.seek(0)
+                self._stream = self._map.reader() if self._map else pa.PythonFile(self._regular, mode="r")
+                self._reader = self._opened()
             yield from self._read()
             return
         for _, text in self._again.blocks([Block(0, 0, self.size or self._raw.position, 1, plain=False)]):
@@ -124,7 +149,7 @@ class ArrowSource:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> BadRow:
+    def _damaged(self, error: object) -> BadRow:
         return BadRow(
             f"the file is damaged: {error}",
             code="bad_arrow",
@@ -146,6 +171,8 @@ class ArrowSource:
     def close(self) -> None:
         """See `Source.close`."""
         self._again.close()
+        if self._regular is not None:
+            self._regular.close()
         self._map = None  # unmapped once no batch is left that lies in it
 
 

@@ -29,10 +29,6 @@ class Mapped:
             self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
         self._resident = 0
 
-    def head(self, size: int) -> bytes:
-        """The first `size` bytes."""
-        return self._map[:size]
-
     def reader(self) -> pa.BufferReader:
         """All of them, for Arrow."""
         return pa.BufferReader(pa.py_buffer(self._map))

@@ -19,7 +19,7 @@ from harborctl.db.constraints import Constraint, constraints_of, named
 from harborctl.db.failures import translate
 from harborctl.db.relations import condition
 from harborctl.errors import HarborctlError, StatementFailed, UsageError
-from harborctl.load.rejects.savepoint_send import Refusal
+from harborctl.load.rejects.savepoint_send import Refusal, of_rows
 from harborctl.load.rejects.validate import Slice
 from harborctl.load.write.bad_row import Reason
 from harborctl.load.write.encode import Encoder
@@ -121,7 +121,7 @@ class Probes:
                     for (row,) in self._connection.execute(query, {"n": 0}):
                         found.setdefault(row, Violation(row, Reason(CHECK, f"the check {check} is not true"), True))
         except DBAPIError as error:
-            raise Refusal(translate(error), 0, rows, None) from error
+            raise Refusal(of_rows(error), 0, rows, None) from error
         for constraint in self._active.values():
             for violation in violations_in(self._connection, self._plan, constraint, table, NUMBER):
                 known = found.get(violation.row)

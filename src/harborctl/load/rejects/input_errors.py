@@ -76,14 +76,18 @@ class Inputs:
                 with self._connection.begin_nested():
                     rows = self._connection.execute(_SOFTLY, given).all()
                     return [(row.position - 1, row.code, row.message) for row in rows]
-            except DBAPIError:
-                pass  # an input function that raises: caught below
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
+                # an input function that raises: caught below
         try:
             with self._connection.begin_nested():
                 if not self._is_made:
                     self._connection.execute(_MADE)
                 rows = self._connection.execute(_CAUGHT, given).all()
-        except DBAPIError:
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
             return []  # no right to temporary functions: dividing finds the rows, too
         self._is_made = True
         return [(row.position - 1, row.code, row.message) for row in rows]

@@ -57,24 +57,38 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
     Raises:
         LoadFailed: with the error as its cause; nothing was committed, and the ledger says so where it can.
     """
-    ended = _load(_context(database, options, progress))
-    while isinstance(ended, Failure):
-        attempt, error = ended.attempt, _cause(ended)
+    at: Context | Failure | LoadResult = _context(database, options, progress)
+    while not isinstance(at, LoadResult):
+        at = _load(at) if isinstance(at, Context) else _after(at)
+    return at
+
+
+def _after(failure: Failure) -> LoadResult | Context | Failure:
+    """What follows a failed attempt: a result after all, another attempt, or the end.
+
+    Raises:
+        LoadFailed: the end.
+    """
+    attempt, error = failure.attempt, _cause(failure)
+    try:
         if settled := _settled(attempt, error):
             return settled
         if attempt.ending:
             attempt.ending.failed()
-        if _is_overtaken(ended, error):
-            ended = _load(replace(attempt.context, thorough=True))
-        elif _may_begin_anew(attempt, error):
+        if _is_overtaken(failure, error):
+            return replace(attempt.context, thorough=True)
+        if _may_begin_anew(attempt, error):
             attempt = replace(attempt, context=_with_retry(attempt.context, error))
-            ended = _waited(attempt, error) or _load(attempt.context)
-        else:
-            blamed = row_to_blame(attempt, error) or error
-            if isinstance(blamed, BadRow):
-                _tell_way_on(attempt, blamed)
-            raise LoadFailed(failed(attempt, blamed), blamed) from ended.error
-    return ended
+            return _waited(attempt, error) or attempt.context
+        blamed = row_to_blame(attempt, error) or error
+        if isinstance(blamed, BadRow):
+            _tell_way_on(attempt, blamed)
+        raise LoadFailed(failed(attempt, blamed), blamed) from failure.error
+    except KeyboardInterrupt as stopped:  # while the failure was looked into, and written down
+        if attempt.ending:
+            attempt.ending.failed()
+        interrupted = Interrupted("interrupted; nothing was committed")
+        raise LoadFailed(failed(attempt, interrupted), interrupted) from stopped
 
 
 def _context(database: Database, options: LoadOptions, progress: Progress) -> Context:
@@ -124,7 +138,10 @@ def _settled(attempt: Attempt, error: HarborctlError) -> LoadResult | None:
     context, result = attempt.context, attempt.committing
     if result is None or not isinstance(error, (ConnectionFailed, Interrupted)):
         return None
-    status = ended_as(context.database.engine, context.load_id, attempt.keys[-1]) if context.keeps_record else None
+    try:
+        status = ended_as(context.database.engine, context.load_id, attempt.keys[-1]) if context.keeps_record else None
+    except KeyboardInterrupt:  # of somebody who does not wait for the answer
+        status = None
     if status is None:
         unknown = ConnectionFailed(
             "the connection was lost during COMMIT: whether the load is in is not known",

@@ -94,13 +94,17 @@ class _Sender:
         try:
             with self._connection.begin_nested():
                 probe = create_staging(self._connection, self._plan, f"probe_{next(self._probes)}")
-        except (DBAPIError, HarborctlError):
+        except (DBAPIError, HarborctlError) as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
             return None  # no right to temporary tables: the message must do without the column
         for name, value in row.items():
             try:
                 with self._connection.begin_nested():
                     self._connection.execute(insert(probe), [{name: value}])
             except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
                 if translate(error).code == failure.code:
                     return name
         return None
