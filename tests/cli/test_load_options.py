@@ -39,7 +39,7 @@ from harborctl.model import (
     SourceFormat,
     WriterName,
 )
-from harborctl.reports.formats import Format
+from harborctl.reports.formats import Compression, Format
 
 Called = tuple[Invocation, dict[str, Any]]
 
@@ -111,6 +111,10 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("'SELECT 1' -p a=1 --param b=2 --save x", {"sql": "SELECT 1", "given": ["a=1", "b=2"], "save": "x"}),
         ("- --format csv --output f --limit 3 --timeout 4", {"sql": "-", "output_format": Format.CSV, "output": Path("f"), "limit": 3, "timeout": 4.0}),
         ("- -o f --chart c --by l --wide --explain", {"sql": "-", "output": Path("f"), "chart": "c", "by": "l", "wide": True, "explain": True}),
+    ],
+    "export": [
+        ("a 's.*' -o d --format csv --where w", {"tables": ["a", "s.*"], "output": Path("d"), "output_format": Format.CSV, "where": "w"}),
+        ("a --output f --columns a,b --order-by c --partition-by d --compression zstd", {"tables": ["a"], "output": Path("f"), "columns": ["a,b"], "order_by": "c", "partition_by": "d", "compression": Compression.ZSTD}),
     ],
     "stock reserve": [
         ("MUG --order O --qty 2 --minutes 5", {"variant": "MUG", "order": "O", "qty": 2, "minutes": 5}),

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from harborctl import __version__
-from harborctl.cli import count, db, doctor, history, load, migrate, query, report, stock, tables
+from harborctl.cli import count, db, doctor, export, history, load, migrate, query, report, stock, tables
 from harborctl.cli import run as run_job
 from harborctl.cli.error_lines import info_of, tell_error
 from harborctl.cli.invocation import Summarized, drop, stderr_console
@@ -37,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (load, run_job, history, report, query, count, tables, stock, migrate, doctor, db):
+for module in (load, run_job, history, report, query, export, count, tables, stock, migrate, doctor, db):
     module.register(app)
 
 

@@ -26,6 +26,18 @@ class Format(StrEnum):
     PNG = "png"
 
 
+class Compression(StrEnum):
+    """How text files are compressed."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+    @property
+    def suffix(self) -> str:
+        """By which files of it are known."""
+        return {"gzip": ".gz", "zstd": ".zst"}[self]
+
+
 # What is no text: nothing for a terminal.
 BINARY = frozenset({Format.PARQUET, Format.XLSX, Format.PNG})
 # Pictures of a chart, and nothing else.

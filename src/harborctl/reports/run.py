@@ -102,18 +102,26 @@ def run_report(
         ConnectionFailed: there is no connection, or it was lost.
     """
     options = options or RunOptions()
+    with _begun(engine, report, options) as connection, rows_of(connection, report, values, options) as result:
+        yield result
+
+
+@contextmanager
+def rows_of(
+    connection: Connection, report: Report, values: Mapping[str, Value], options: RunOptions
+) -> Iterator[Result]:
+    """The same in a transaction that has begun, with the settings of `settle`."""
     by_lines = options.lines and options.limit is None
-    with _begun(engine, report, options) as connection:
-        bound = _bound(connection, report, values)
-        # A cursor comes first in any case: it costs one planning, and says what the columns are and what is wrong.
-        # SQLAlchemy asks it for a row at once, which may be all the work there is: of lines it is to give none.
-        with _opened(connection, bound, *(_ROWLESS if by_lines else ("", ""))) as cursor:
-            columns = _columns(connection, cursor)
-            if not by_lines:
-                yield Result(columns, _limited(cursor, options.limit))
-        if by_lines:
-            with closing(_lines(connection, bound)) as lines:
-                yield Result(columns, iter(()), lambda: lines)
+    bound = _bound(connection, report, values)
+    # A cursor comes first in any case: it costs one planning, and says what the columns are and what is wrong.
+    # SQLAlchemy asks it for a row at once, which may be all the work there is: of lines it is to give none.
+    with _opened(connection, bound, *(_ROWLESS if by_lines else ("", ""))) as cursor:
+        columns = _columns(connection, cursor)
+        if not by_lines:
+            yield Result(columns, _limited(cursor, options.limit))
+    if by_lines:
+        with closing(_lines(connection, bound)) as lines:
+            yield Result(columns, iter(()), lambda: lines)
 
 
 def explain_report(
@@ -140,17 +148,22 @@ def explain_report(
 @contextmanager
 def _begun(engine: Engine, report: Report, options: RunOptions) -> Iterator[Connection]:
     """A read-only transaction, with the session as reports want it."""
+    try:
+        with engine.connect() as connection:
+            connection.execution_options(postgresql_readonly=True)
+            settle(connection, options)
+            yield connection
+    except DBAPIError as error:
+        raise _explained(translate(error), report) from error
+
+
+def settle(connection: Connection, options: RunOptions) -> None:
+    """Make the settings under which rows are read, for this transaction."""
     settings = {
         "timeout": milliseconds(options.timeout),
         "fraction": "1.0" if options.limit is None else "0.1",
     }
-    try:
-        with engine.connect() as connection:
-            connection.execution_options(postgresql_readonly=True)
-            connection.execute(_SETTINGS, settings)
-            yield connection
-    except DBAPIError as error:
-        raise _explained(translate(error), report) from error
+    connection.execute(_SETTINGS, settings)
 
 
 @dataclass(frozen=True, slots=True)

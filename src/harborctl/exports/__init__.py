@@ -1,0 +1,1 @@
+"""Tables → files that can be loaded again."""
