@@ -64,7 +64,7 @@ class Table:
         hides: a policy hides rows from that user.
         loose: values of `l` are the same whatever the case of their letters.
         nulls: NULL in the key is equal to NULL.
-        lowers: at which of INSERT and UPDATE a trigger changes the key.
+        lowers: at which of INSERT and UPDATE a trigger changes the key; in the partition `low` only if `lowers_low`.
         rules: the event of each rule of the table, and whether it fires.
         refers: rows refer to others of the table: what becomes of them if those are deleted.
         late: that is checked at commit.
@@ -84,6 +84,7 @@ class Table:
     loose: bool = False
     nulls: bool = False
     lowers: tuple[str, ...] = ()
+    lowers_low: bool = False
     rules: tuple[tuple[str, bool], ...] = ()
     refers: str | None = None
     late: bool = False
@@ -260,6 +261,8 @@ def _add_triggers(draw: random.Random, table: Table) -> None:
             where, when, each = "t", "AFTER INSERT", "REFERENCING NEW TABLE AS new FOR EACH STATEMENT"
         elif name == "late":
             kind, each = "CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        elif name == "lowers":
+            where = "low" if where == "low" else "t"
         elif name == "more":
             when, each = "AFTER INSERT", "FOR EACH ROW WHEN (NEW.k < 100)"
         table.ddl += [
@@ -272,7 +275,7 @@ def _add_triggers(draw: random.Random, table: Table) -> None:
             continue
         table.before |= name not in _AFTER
         if name == "lowers":
-            table.lowers = tuple(events.split(" OR "))
+            table.lowers, table.lowers_low = tuple(events.split(" OR ")), where == "low"
 
 
 def _add_rules(draw: random.Random, table: Table) -> None:

@@ -216,6 +216,7 @@ class Twin:
     def _changes_key(self, row: Row, event: str) -> bool:
         """Whether a trigger makes it the key of another row."""
         changes = event in self.table.lowers and "l" in self.table.key and self.feed.by_key
+        changes = changes and (not self.table.lowers_low or str(row["k"]) in "012")
         return changes and not self.table.loose and "lower(l)" not in self.table.option and row["l"] == "A"
 
     def _written(self, row: Row, *, is_there: bool) -> str:

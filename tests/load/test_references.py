@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from functools import partial
 from pathlib import Path
@@ -280,3 +281,47 @@ def test_rows_may_refer_to_rows_further_down(database: Database, load_rows: Load
     assert counts(load_rows(feed, "tree", mode, writer=writer)) == {"inserted": 5}
     if mode == "replace":
         assert counts(load_rows(feed, "tree", mode, writer=writer, no_block=True)) == {"inserted": 5, "deleted": 5}
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rings_in_several_files(database: Database, invoke: Invoke, tmp_path: Path, writer: str, mode: str) -> None:
+    # 1 → 2 → 3 → 1; 4 hangs on nothing, 5 on 4; 6 and 7 on each other, and 7 is bad.
+    database.execute(TREE)
+    (tmp_path / "a.csv").write_text("id,up,v\n1,2,a\n4,99,a\n6,7,a\n3,1,a\n")
+    (tmp_path / "b.csv").write_text("v,id,up\na,2,3\na,5,4\nbad,7,6\n")
+    given = ("a.csv", "b.csv", "-t", "tree", "-m", mode, "--on-error", "reject", "--writer", writer, "--json")
+    result = invoke("load", *given)
+    summary = json.loads(result.stdout)
+    assert (result.code, summary["inserted"], summary["rejected"]) == (4, 3, 4), result
+    assert rows(database, "SELECT id FROM tree ORDER BY 1") == [(1,), (2,), (3,)]
+    with (tmp_path / "tree.rejects.csv").open() as file:
+        told = [tuple(row[f"_harborctl_{name}"] for name in ("file", "line", "code")) for row in csv.DictReader(file)]
+    assert told == [
+        ("a.csv", "3", "23503"),
+        ("a.csv", "4", "23503"),
+        ("b.csv", "3", "23503"),
+        ("b.csv", "4", "23514"),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rings_that_no_query_finds(database: Database, load_rows: LoadRows, writer: str, mode: str) -> None:
+    """A trigger might change what rows refer to."""
+    database.execute(
+        TREE + "; CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        "CREATE TRIGGER pass BEFORE INSERT ON tree FOR EACH ROW EXECUTE FUNCTION pass()"
+    )
+    feed = "id,up,v\n1,2,a\n4,99,a\n6,7,a\n3,1,a\n2,3,a\n5,4,a\n7,6,bad\n"
+    result = rejecting(load_rows, feed, "tree", mode, writer=writer)
+    assert counts(result) == {"inserted": 3, "rejected": 4}
+    assert rows(database, "SELECT id FROM tree ORDER BY 1") == [(1,), (2,), (3,)]
+
+
+def test_a_row_is_no_duplicate_of_one_that_is_put_aside(database: Database, load_rows: LoadRows, writer: str) -> None:
+    database.execute(
+        "CREATE TABLE other (id integer PRIMARY KEY);"
+        "CREATE TABLE t (id integer PRIMARY KEY, r integer REFERENCES other, v text)"
+    )
+    result = rejecting(load_rows, "id,r,v\n1,7,a\n1,,b\n1,,c\n2,,d\n", "t", "append", writer=writer)
+    assert counts(result) == {"inserted": 2, "rejected": 2}
+    assert rows(database, "SELECT id, v FROM t ORDER BY 1") == [(1, "b"), (2, "d")]

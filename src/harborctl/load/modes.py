@@ -16,10 +16,11 @@ from harborctl.load.merge.statements import FEW_ROWS, Merge, Missing
 from harborctl.load.plan.plan import Route
 from harborctl.load.rejects.isolate import write_isolated
 from harborctl.load.rejects.merge_isolate import LateRejects
+from harborctl.load.rejects.waiting import write_waiting
 from harborctl.load.session.locks import truncate
 from harborctl.load.write.bad_row import Reason, Written
 from harborctl.load.write.copy import write_copy
-from harborctl.load.write.insert import insert_into
+from harborctl.load.write.staged_insert import StagedInsert
 from harborctl.load.write.staging import (
     ROW_NUMBER,
     STAGING,
@@ -175,16 +176,14 @@ def _insert(
     """Put all rows into the target."""
     plan, table = rows.plan, rows.plan.target.table()
     if plan.isolates:
-        written = write_isolated(connection, table, rows, options, rejects, progress)
+        isolated = write_isolated(connection, table, rows, options, rejects, progress)
+        written = isolated.written + write_waiting(connection, isolated.waiting, options, progress)
     elif plan.route is Route.DIRECT:
         written = _write(connection, table, rows, options, progress, freeze=freeze)
     else:
         staging = stage_for_merge(connection, plan, numbered=not plan.copies)
         staged = _write(connection, staging.table, rows, options, progress)
-        taken = select(*(staging.table.c[name] for name in plan.names)).order_by(staging.order)
-        statement = insert_into(table, plan).from_select(list(plan.names), taken)
-        inserted = connection.execution_options(preserve_rowcount=True).execute(statement).rowcount
-        written = Written(staged.sent, inserted)
+        return StagedInsert(staging, plan).write(connection, staged.sent)
     # What the server did not insert a trigger has dropped.
     return Account(written.sent, inserted=written.inserted, skipped=written.sent - written.inserted)
 
@@ -229,7 +228,7 @@ def _merge(
         number = free_name(ROW_NUMBER, plan.names)
         table = create_numbered(connection, plan, STAGING, number)
         staging = Staging(table, table.c[number])
-        staged = write_isolated(connection, table, rows, options, rejects, progress, number).sent
+        staged = write_isolated(connection, table, rows, options, rejects, progress, number).written.sent
     else:
         staging = stage_for_merge(connection, plan, numbered=not plan.copies)
         staged = _write(connection, staging.table, rows, options, progress).sent

@@ -136,6 +136,10 @@ class Merge:
         self._place = free_name("harborctl_place", taken)
         self._new = free_name("harborctl_is_new", taken)
 
+    def over(self, staging: Staging) -> Merge:
+        """The same for other staged rows."""
+        return Merge(staging, self._plan, self._merge)
+
     # -- duplicates
 
     @property

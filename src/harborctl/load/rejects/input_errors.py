@@ -47,7 +47,7 @@ _CAUGHT = text("""
     SELECT given.position, error.code, error.message
     FROM pg_catalog.unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
          LATERAL pg_temp.harborctl_input_error(given.value, :kind) AS error
-    WHERE given.value IS NOT NULL AND error.code IS NOT NULL
+    WHERE error.code IS NOT NULL
 """)
 
 
@@ -64,12 +64,14 @@ class Inputs:
         """For each row with such a text, its first column that does not read it."""
         found: dict[int, Reason] = {}
         for planned, array in zip(plan.columns, text_columns(plan, batch), strict=True):
-            values = array.to_pylist()
-            for row, code, message in self._of_column(values, planned.target.type):
-                found.setdefault(row, Reason(code, message, planned.target.name, values[row]))
+            # Without NULL: with array_nulls off an array that has one is read as if it had the text.
+            given = [(row, value) for row, value in enumerate(array.to_pylist()) if value is not None]
+            for number, code, message in self._of_column([value for _, value in given], planned.target.type):
+                row, value = given[number]
+                found.setdefault(row, Reason(code, message, planned.target.name, value))
         return found
 
-    def _of_column(self, values: list[str | None], kind: str) -> list[tuple[int, str, str]]:
+    def _of_column(self, values: list[str], kind: str) -> list[tuple[int, str, str]]:
         given = {"values": values, "kind": kind}
         if self._softly:
             try:

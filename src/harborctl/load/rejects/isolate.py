@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from enum import Enum
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -49,13 +48,9 @@ SHORTEST_STRETCH = 2
 # default (max_locks_per_transaction); with more of them the bad rows are sought first, and good ones go in together.
 MOST_SAVEPOINTS = 1000
 
-
-class _Order(Enum):
-    """What becomes of rows that refer to others of their table which are not there: those may stand further down."""
-
-    FIRST = "with their whole stretch they wait for the end"
-    PARTS = "one by one they wait for each other"
-    LAST = "they are bad"
+# Violations of unique and exclusion constraints: of a row that is tried with others, because one of these is in the
+# way. That one may be put aside itself.
+_OF_SEVERAL = frozenset({"23505", "23P01"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +92,7 @@ class CarefulWriter:
 
     Attributes:
         written: what went in so far.
+        waiting: rows that are not sent, because some of them refer to others of their table which are not there yet.
     """
 
     def __init__(
@@ -110,13 +106,20 @@ class CarefulWriter:
         self._refuse = refuse
         self._limit = LONGEST_STRETCH
         self.written = Written()
-        self._order = _Order.FIRST
-        self._postponed: list[Slice] = []
+        self.waiting: list[Slice] = []
         self._most = sys.maxsize
         self._savepoints = 0
 
+    def validate(self) -> None:
+        """See that the user's checks can be asked.
+
+        Raises:
+            UsageError: one cannot.
+        """
+        self._judges.probes.validate()
+
     def write(self, batches: Iterable[Batch], progress: Progress) -> None:
-        """Send all rows but those that refer to others of their table which are not there yet.
+        """Send all rows but those that wait for others of their table.
 
         Raises:
             HarborctlError: the server refused for a reason that is no row's.
@@ -126,14 +129,6 @@ class CarefulWriter:
             while following is not None:
                 following = self._send_stretch(following, slices)
                 progress.rows_sent(self.written.sent)
-
-    def send_postponed(self, order: _Order) -> bool:
-        """Try the rows again that wait for others of their table, all of them together, and where that fails one by
-        one. Whether some still wait."""
-        waiting, self._postponed, self._order = self._postponed, [], order
-        self._attempt = self._attempt.at_once()
-        self._work_off(_runs(waiting, _Run(())))
-        return bool(self._postponed)
 
     def _send_stretch(self, first: Slice, rest: Iterator[Slice]) -> Slice | None:
         """Send the next slices while they are read, and see to it that they go in. Returns the slice behind them."""
@@ -195,8 +190,8 @@ class CarefulWriter:
                 self._most = sys.maxsize
 
     def _seeks(self) -> bool:
-        """Whether bad rows are to be sought first. Rows that wait for each other have to go in."""
-        return self._order is _Order.FIRST and self._savepoints > MOST_SAVEPOINTS
+        """Whether bad rows are to be sought first."""
+        return self._savepoints > MOST_SAVEPOINTS
 
     def _sent(self, run: _Run, *, seeks: bool) -> tuple[Slice, ...]:
         """Send a run. Returns what is to be sent later. Suspects are not tried before the others are in."""
@@ -208,8 +203,8 @@ class CarefulWriter:
         return run.slices
 
     def _next(self, run: _Run, waiting: list[_Run]) -> _Run:
-        """As many of the run's rows as are tried together now; the others wait. What refers to itself stays whole."""
-        if self._order is _Order.FIRST and run.rows > self._most:
+        """As many of the run's rows as are tried together now; the others wait."""
+        if run.rows > self._most:
             waiting.append(replace(run, slices=tuple(self._cut(run, self._most, run.rows))))
             run = replace(run, slices=tuple(self._cut(run, 0, self._most)))
         *others, run = _runs(map(self._encoded, run.slices), run)
@@ -225,19 +220,17 @@ class CarefulWriter:
         """What is left of a run that was refused, the first rows last."""
         first, end = refusal.first, min(refusal.end, run.rows)
         is_named = end - first == 1
-        refers = self._refers_to_its_table(refusal)
-        if refers and self._order is _Order.FIRST:
-            self._postponed += run.slices
+        if self._refers_to_its_table(refusal):
+            self.waiting += run.slices
             return []
         if self._judges.probes.noticed(refusal.error, refusal.constraint, is_named=is_named) and not is_named:
             return [run]
         # Before the bad row as many went well; where it is not known, it is in one half.
         self._most = max(first if is_named else (end - first) // 2, 1)
-        if is_named and refers and self._order is _Order.PARTS:
-            self._postponed += self._cut(run, first, end)
+        if is_named and run.rows > 1 and refusal.error.code in _OF_SEVERAL:
+            bounds = [(0, first), (first, end), (end, run.rows)]
         elif is_named:
             self._put_aside(run, first, refusal)
-        if is_named:
             bounds = [(0, first), (first + 1, run.rows)]
         else:
             middle = (first + end) // 2
@@ -331,6 +324,23 @@ def _runs(slices: Iterable[Slice], like: _Run) -> list[_Run]:
     return [replace(like, slices=tuple(group)) for group in reversed(groups)]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Rows of one source that wait for others of their table. `refuse` takes those that are bad."""
+
+    plan: Plan
+    batches: Sequence[Batch]
+    refuse: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """What became of the rows of a load: those that went in, and those that wait."""
+
+    written: Written
+    waiting: Sequence[Waiting]
+
+
 def write_isolated(
     connection: Connection,
     table: Table,
@@ -339,7 +349,7 @@ def write_isolated(
     rejects: Rejects | None,
     progress: Progress,
     number: str | None = None,
-) -> Written:
+) -> Isolated:
     """Put all rows that can go in into `table`, and their numbers into the column `number`, if it has one.
 
     Raises:
@@ -347,35 +357,30 @@ def write_isolated(
     """
     # What is checked at commit could no longer be told from other rows.
     connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-    writers = list[CarefulWriter]()
-    for position, (stream, own) in enumerate(zip(rows.streams, rows.plans, strict=True)):
-        batches, plan = stream, own
-        if number is not None:
-            plan = numbered_plan(own, number)
-            batches = numbered(stream, position)
+    written, waiting = Written(), list[Waiting]()
+    for position, (stream, plan) in enumerate(zip(rows.streams, rows.plans, strict=True)):
         refuse = rejects.noter(position) if rejects is not None else _end
-        attempt = _attempt(connection, plan, options)
-        screen = Screen(plan, refuse, required(own), encodes=attempt.encodes)
-        # What the target demands of rows it does not demand of staged ones. A check does.
-        sender = _attempt(connection, own, options)
-        probes = Probes(connection, own, options.rejects.checks, sender, into_target=number is None)
+        writer = careful_writer(connection, table, plan, options, refuse, number)
         if position == 0:
-            probes.validate()
-        judges = Judges(probes, Inputs(connection))
-        writers.append(CarefulWriter(table, plan, attempt, screen, judges, refuse))
-        writers[-1].write(batches, progress)
-    _send_postponed(writers)
-    return sum((writer.written for writer in writers), Written())
+            writer.validate()
+        writer.write(stream if number is None else numbered(stream, position), progress)
+        written += writer.written
+        if writer.waiting:
+            waiting.append(Waiting(plan, [piece.batch for piece in writer.waiting], refuse))
+    return Isolated(written, waiting)
 
 
-def _send_postponed(writers: Sequence[CarefulWriter]) -> None:
-    """Rows that refer to rows of the same table, once all others are in, of all sources; as long as more go in."""
-    order, waits = _Order.PARTS, True
-    while waits:
-        before = sum(writer.written.sent for writer in writers)
-        waits = bool(sum(writer.send_postponed(order) for writer in writers))
-        if sum(writer.written.sent for writer in writers) == before:
-            order = _Order.LAST
+def careful_writer(
+    connection: Connection, table: Table, plan: Plan, options: LoadOptions, refuse: Note, number: str | None
+) -> CarefulWriter:
+    """Who puts rows of this plan into `table`, with their numbers in the column `number`, if it has one."""
+    filled = plan if number is None else numbered_plan(plan, number)
+    attempt = _attempt(connection, filled, options)
+    screen = Screen(filled, refuse, required(plan), encodes=attempt.encodes)
+    # What the target demands of rows it does not demand of staged ones. A check does.
+    sender = _attempt(connection, plan, options)
+    probes = Probes(connection, plan, options.rejects.checks, sender, into_target=number is None)
+    return CarefulWriter(table, filled, attempt, screen, Judges(probes, Inputs(connection)), refuse)
 
 
 def _attempt(connection: Connection, plan: Plan, options: LoadOptions) -> Attempt:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Column, MetaData, Table, delete, func, select
+from sqlalchemy import ARRAY, BigInteger, Column, MetaData, Table, any_, delete, func, literal, select, update
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.constraints import constraints_of, named
-from harborctl.load.merge.statements import Merge, is_exact
+from harborctl.load.merge.statements import is_exact
 from harborctl.load.rejects.constraint_queries import can_probe, violations_in
 from harborctl.load.rejects.isolate import MOST_SAVEPOINTS
 from harborctl.load.rejects.savepoint_send import of_rows
@@ -28,24 +28,32 @@ from harborctl.load.write.staging import TEMPORARY_SCHEMA, Staging, identifier
 from harborctl.model import Account, Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
     from harborctl.db.constraints import Constraint
     from harborctl.errors import HarborctlError
     from harborctl.load.plan.plan import Plan
-    from harborctl.load.rejects.spool import Rejects
 
 WINDOW = "harborctl_window"
+
+# Taken off the number of a row that waits because it seems to refer to nothing: it comes before all others then, out of
+# the way of those that are tried together. No row has so high a number.
+SUSPECT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Rows by their numbers, both ends among them, and how many there were when `put_aside` had been put aside."""
+    """Rows by their numbers, both ends among them, and how many there were after so many changes."""
 
     first: int
     last: int
     rows: int
-    put_aside: int
+    changes: int
+
+
+_OTHERS, _SUSPECTS = _Range(0, SUSPECT, 0, 0), _Range(-SUSPECT, -1, 0, 0)
 
 
 class _Order(Enum):
@@ -56,31 +64,62 @@ class _Order(Enum):
     LAST = "they are bad"
 
 
+class Statement(Protocol):
+    """What writes staged rows into the target, and may be refused."""
+
+    def over(self, staging: Staging) -> Statement:
+        """The same for other staged rows."""
+
+    def write(self, connection: Connection, staged: int) -> Account:
+        """Write all `staged` rows, and say what became of them."""
+
+    def written_of(self, connection: Connection, numbers: Sequence[int], names: Sequence[str] | None) -> set[int]:
+        """Of the rows with these numbers those that are to be written; with `names` only those in which one of these
+        columns is new."""
+
+
+class PutsAside(Protocol):
+    """Whoever takes bad rows."""
+
+    def add(self, number: int, reason: Reason) -> None:
+        """Put aside the row with this number."""
+
+
 class LateRejects:
     """The staged rows of one load."""
 
-    def __init__(self, connection: Connection, plan: Plan, rejects: Rejects, staging: Staging, merge: Merge) -> None:
+    def __init__(
+        self, connection: Connection, plan: Plan, rejects: PutsAside, staging: Staging, statement: Statement
+    ) -> None:
         self._connection = connection
         self._driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         self._plan = plan
         self._rejects = rejects
-        self._merge = merge
+        self._statement = statement
         self._table = staging.table
         self._number = staging.table.c[staging.order.name]
         self._known = constraints_of(connection, plan.target.oid)
         self._refers = any(_refers(constraint) for constraint in self._known)
         self._probed = set[str]()
-        self._part_merge: Merge | None = None
+        self._window = self._table
+        self._part_statement: Statement | None = None
         self._most = sys.maxsize
         self._savepoints = 0
         self._may_seek = True
+        self._changes = 0
         self.count = 0
 
     def write(self) -> Account:
         """Write all rows that the target takes; the others are put aside."""
+        account = self._write_rows(_OTHERS)
+        if self._part_statement is None:  # they went in as a whole
+            return account
+        return _sum(account, self._write_rows(_SUSPECTS))
+
+    def _write_rows(self, within: _Range) -> Account:
         account, orders = Account(), iter(_Order)
         order = next(orders)
-        while (rest := self._range(None)) is not None:
+        while (rest := self._range(within)) is not None:
             before = self.count
             written, waits = self._round(rest, order)
             account = _sum(account, written)
@@ -107,10 +146,10 @@ class LateRejects:
             waiting += others
             try:
                 with self._driver.transaction():
-                    written = self._merge_of(part).write(self._connection, part.rows)
+                    written = self._statement_for(part).write(self._connection, part.rows)
                     if seeks:
                         raise psycopg.Rollback
-                    if self._part_merge is not None:  # the others will be tried once more
+                    if self._part_statement is not None:  # the others will be tried once more
                         self._connection.execute(delete(self._table).where(self._is_in(part)))
             except DBAPIError as error:
                 name = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
@@ -139,16 +178,16 @@ class LateRejects:
         if part.rows == 1:
             self._reject(part.first, failure, constraint)
             return []
-        if self._part_merge is None:  # made here: a savepoint would take its view back
-            self._part_merge = Merge(self._made_window(), self._plan, self._merge.plan)
+        self._make_window()
         self._most = part.rows // 2
         return self._parted(part, part.rows // 2)[::-1]
 
     def reject(self, number: int, reason: Reason) -> None:
         """Put a staged row aside."""
-        self._rejects.add(number, reason)
+        self._rejects.add(number if number >= 0 else number + SUSPECT, reason)
         self._connection.execute(delete(self._table).where(self._number == number))
         self.count += 1
+        self._changes += 1
 
     def _reject(self, number: int, failure: HarborctlError, constraint: Constraint | None) -> None:
         column = failure.column
@@ -165,22 +204,40 @@ class LateRejects:
         plan = self._plan
         if constraint is None or not self._writes(constraint) or not can_probe(constraint, plan, has_all=True):
             return
+        if _refers(constraint) and plan.target.before_triggers:
+            self._suspect(constraint)
+            return
         while True:
             found = violations_in(self._connection, plan, constraint, self._table, self._number.name)
             certain = {violation.row: violation.reason for violation in found if violation.is_certain}
             # An UPDATE that leaves a foreign key as it is does not ask whether that holds.
             names = constraint.columns if constraint.kind == "f" else None
-            bad = self._merge.written_of(self._connection, list(certain), names) if certain else set()
+            bad = self._statement.written_of(self._connection, list(certain), names) if certain else set()
             for number in sorted(bad):
                 self.reject(number, certain[number])
             if not bad or not _refers(constraint):
                 return
 
+    def _suspect(self, constraint: Constraint) -> None:
+        """Let the rows wait that refer to nothing, unless a trigger changes them: without them the others may go in."""
+        self._make_window()
+        while True:
+            self._look_at(_OTHERS)
+            found = violations_in(self._connection, self._plan, constraint, self._window, self._number.name)
+            numbers = [violation.row for violation in found]
+            if not numbers:
+                return
+            suspects = self._number == any_(literal(numbers, ARRAY(BigInteger)))
+            self._connection.execute(
+                update(self._table).where(suspects).values({self._number.name: self._number - SUSPECT})
+            )
+            self._changes += 1
+
     def _writes(self, constraint: Constraint) -> bool:
         """Whether a row that is written has the staged values in all columns of the constraint."""
         plan = self._plan
         if plan.merge is None:
-            return False
+            return True
         kept = set(constraint.columns) - set(plan.merge.overwritten)
         exact = (column for name in plan.merge.key.columns if (column := plan.target.column(name)) and is_exact(column))
         return plan.mode is Mode.IGNORE or kept <= {column.name for column in exact}
@@ -190,16 +247,14 @@ class LateRejects:
     def _is_in(self, part: _Range) -> Any:
         return self._number.between(part.first, part.last)
 
-    def _range(self, within: _Range | None) -> _Range | None:
-        query = select(func.min(self._number), func.max(self._number), func.count()).select_from(self._table)
-        if within is not None:
-            query = query.where(self._is_in(within))
+    def _range(self, within: _Range) -> _Range | None:
+        query = select(func.min(self._number), func.max(self._number), func.count()).where(self._is_in(within))
         first, last, rows = self._connection.execute(query).one()
-        return _Range(first, last, rows, self.count) if rows else None
+        return _Range(first, last, rows, self._changes) if rows else None
 
     def _left(self, part: _Range) -> _Range | None:
-        """The part without rows that have been put aside meanwhile: a query finds those of all parts."""
-        return part if part.put_aside == self.count else self._range(part)
+        """The part without rows that have left it meanwhile: a query finds those of all parts."""
+        return part if part.changes == self._changes else self._range(part)
 
     def _next(self, part: _Range) -> list[_Range]:
         """As many of the rows as are tried together now, behind the others."""
@@ -213,15 +268,22 @@ class LateRejects:
         low = replace(part, last=middle - 1, rows=rows)
         return [low, replace(part, first=middle, rows=part.rows - rows)]
 
-    def _merge_of(self, part: _Range) -> Merge:
-        """The merge of this part's rows only; that of all staged rows as long as they were not divided."""
-        if self._part_merge is None:
-            return self._merge
+    def _statement_for(self, part: _Range) -> Statement:
+        """What writes this part's rows only; all staged rows as long as they were not divided."""
+        if self._part_statement is None:
+            return self._statement
+        self._look_at(part)
+        return self._part_statement
+
+    def _look_at(self, part: _Range) -> None:
+        """Let the view have these rows."""
         bounds = (("harborctl.first", part.first), ("harborctl.last", part.last))
         self._connection.execute(select(*(func.set_config(name, str(value), True) for name, value in bounds)))
-        return self._part_merge
 
-    def _made_window(self) -> Staging:
+    def _make_window(self) -> None:
+        """Create the view, if it is not there yet; not in a savepoint, which would take it back."""
+        if self._part_statement is not None:
+            return
         table, number = identifier(self._table), sql.Identifier(self._number.name)
         self._driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
         self._driver.execute(
@@ -232,8 +294,8 @@ class LateRejects:
             ).format(sql.Identifier(TEMPORARY_SCHEMA, WINDOW), table, number)
         )
         columns: list[Column[Any]] = [Column(column.name, column.type) for column in self._table.columns]
-        view = Table(WINDOW, MetaData(), *columns, schema=TEMPORARY_SCHEMA)
-        return Staging(view, view.c[self._number.name])
+        self._window = Table(WINDOW, MetaData(), *columns, schema=TEMPORARY_SCHEMA)
+        self._part_statement = self._statement.over(Staging(self._window, self._window.c[self._number.name]))
 
 
 def _sum(one: Account, other: Account) -> Account:

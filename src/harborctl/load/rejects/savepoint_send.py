@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import DropTable
 
 from harborctl.db.failures import translate
 from harborctl.load.write.bad_row import may_be_of_a_row
 from harborctl.load.write.copy import CONTEXT, server_speaks
 from harborctl.load.write.encode import BINARY_HEADER, BINARY_TRAILER, CopyFormat
 from harborctl.load.write.insert import insert_into
-from harborctl.load.write.staging import STAGING, create_staging, identifier
+from harborctl.load.write.staging import identifier
 from harborctl.load.write.values import rows_of
 
 if TYPE_CHECKING:
@@ -67,9 +65,6 @@ class Attempt(Protocol):
     def of(self, plan: Plan) -> Attempt:
         """The same way, for rows of another plan that go into a table of our own."""
 
-    def at_once(self) -> Attempt:
-        """The same way in one statement, so that rows may refer to each other."""
-
     def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """Send all rows, which are encoded alike, and return how many the server says went in; they stay there or not.
 
@@ -92,10 +87,6 @@ class CopyAttempt:
     def of(self, plan: Plan) -> CopyAttempt:
         """See `Attempt.of`."""
         return CopyAttempt(self._connection, plan)
-
-    def at_once(self) -> CopyAttempt:
-        """See `Attempt.at_once`."""
-        return self
 
     def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """See `Attempt.send`."""
@@ -147,10 +138,6 @@ class ValuesAttempt:
         """See `Attempt.of`."""
         return ValuesAttempt(self._connection, plan, self._batch_size)
 
-    def at_once(self) -> StagedAttempt:
-        """See `Attempt.at_once`."""
-        return StagedAttempt(self._connection, self._plan, self)
-
     def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
         """See `Attempt.send`."""
         statement = insert_into(table, self._plan)
@@ -169,44 +156,6 @@ class ValuesAttempt:
             cause = error.orig
             constraint = cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
             raise Refusal(failure, sent, sent + count, constraint) from error
-        return inserted
-
-
-class StagedAttempt:
-    """By INSERT into a temporary table, and from there by another one. See `Attempt`."""
-
-    encodes = False
-
-    def __init__(self, connection: Connection, plan: Plan, values: ValuesAttempt) -> None:
-        self._connection = connection
-        self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
-        self._plan = plan
-        self._values = values
-
-    def of(self, plan: Plan) -> ValuesAttempt:
-        """See `Attempt.of`."""
-        return self._values.of(plan)
-
-    def at_once(self) -> StagedAttempt:
-        """See `Attempt.at_once`."""
-        return self
-
-    def send(self, table: Table, slices: Iterator[Slice], *, stays: bool = True) -> int:
-        """See `Attempt.send`."""
-        sent = 0
-        try:
-            with self._driver.transaction():
-                staging = create_staging(self._connection, self._plan, f"{STAGING}_at_once")
-                sent = self._values.send(staging, slices)
-                rows = select(*(staging.c[name] for name in self._plan.names))
-                statement = insert_into(table, self._plan).from_select(list(self._plan.names), rows)
-                inserted = self._connection.execute(statement).rowcount
-                self._connection.execute(DropTable(staging))
-                if not stays:
-                    raise psycopg.Rollback
-        except DBAPIError as error:
-            constraint = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
-            raise Refusal(of_rows(error), 0, sent, constraint) from error
         return inserted
 
 
