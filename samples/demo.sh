@@ -42,6 +42,11 @@ harborctl db start --quiet
 HARBORCTL_URL=$(harborctl db url)
 export HARBORCTL_URL
 
+echo
+echo 'A file becomes a table:'
+run load samples/products.csv -t my_products --create --key id
+echo
+echo 'Tables that are there:'
 run load samples/products.csv -t harbor.products
 run load samples/variants.csv -t harbor.variants
 run load samples/stock_reservations.csv -t harbor.stock_reservations
@@ -58,7 +63,7 @@ That was a real PostgreSQL, kept in ${HARBORCTL_HOME} until make demo starts ove
 
   . .venv/bin/activate
   export HARBORCTL_HOME='${quoted}'
-  harborctl load your.csv -t harbor.products    load a file of your own
+  harborctl load your.csv --create              make a table of a file of your own
   harborctl report                              the list of reports
   harborctl db psql                             look around
   harborctl load --help                         all that a load can do

@@ -249,6 +249,22 @@ class CsvDialect:
         return tuple(each.name for each in fields(self) if getattr(self, each.name) != each.default)
 
 
+class Names(StrEnum):
+    """What a new table's columns are called: as in the file, or in lower case with `_` between words."""
+
+    KEEP = "keep"
+    SNAKE = "snake"
+
+
+class Match(StrEnum):
+    """Which names of a file and a table are the same: equal ones, also those that differ in case and spaces around
+    them, or also those that are equal as `Names.SNAKE` has them. The nearest counts."""
+
+    EXACT = "exact"
+    FOLD = "fold"
+    SNAKE = "snake"
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutOptions:
     """Where the rows are in a file that holds more than rows.
@@ -298,6 +314,7 @@ class ColumnOptions:
         maps: source column, target column; one may fill several.
         constants: target column → the text of its value in every row.
         skipped: source columns to leave out. These and those of `maps` go by name, or as `#3` by position.
+        match: None is `fold`, and with `--names snake` that.
     """
 
     maps: Annotated[
@@ -321,6 +338,14 @@ class ColumnOptions:
             help="Leave source columns out, by name or, as #3, by position.",
         ),
     ] = frozenset()
+    match: Annotated[
+        Match | None,
+        Option(
+            "--match",
+            help="Names of file and table must be equal, or may differ in case, or as --names snake has them."
+            " \\[default: fold]",
+        ),
+    ] = None
 
     @property
     def renames(self) -> dict[str, str | list[str]]:
@@ -388,6 +413,7 @@ class MergeOptions:
             metavar="COL[,COL]",
             read=key_parts,
             modes=_KEYED,
+            or_create=True,
             help="What identifies a row in ignore, upsert, sync: columns, or the expression of an index."
             " \\[default: the primary key]",
         ),
@@ -565,6 +591,44 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """How a missing table is made.
+
+    Attributes:
+        types: column → type, where it is not to be inferred.
+        sample_rows: None looks at all rows.
+    """
+
+    create: Annotated[
+        bool,
+        Option("--create", help="Make the table, if there is none, from the file. --key becomes its primary key."),
+    ] = False
+    types: Annotated[
+        dict[str, str],
+        Option("--type", metavar="COL=TYPE", read=pairs, of_create=True, help="Type of a new column; repeatable."),
+    ] = field(default_factory=dict)
+    names: Annotated[
+        Names,
+        Option(
+            "--names",
+            said=Names | None,
+            of_create=True,
+            help="New columns are called as in the file, or in lower case with _ between words. \\[default: keep]",
+        ),
+    ] = Names.KEEP
+    sample_rows: Annotated[
+        int | None,
+        Option(
+            "--sample-rows",
+            metavar="N",
+            least=1,
+            of_create=True,
+            help="Look at so many rows to find types; where one further down does not fit, at all. \\[default: all]",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Everything that one load was asked to do, and how it is said: the options of `harborctl load` and the keys of a
     job's load are made from these fields, in their order.
@@ -600,6 +664,7 @@ class LoadOptions:
     run: Annotated[RunOptions, Panel("Runs that are repeated, and runs at the same time")] = field(
         default_factory=RunOptions
     )
+    create: Annotated[CreateOptions, Panel("A table that is not there yet")] = field(default_factory=CreateOptions)
     columns: Annotated[ColumnOptions, Panel("Columns")] = field(default_factory=ColumnOptions)
     dialect: Annotated[CsvDialect, Panel("CSV dialect: the defaults are COPY's, with a header")] = field(
         default_factory=CsvDialect
@@ -753,6 +818,7 @@ class LoadResult:
         errors: further bad rows behind that of `error`, as many as were found cheaply, up to nine.
         notes: what the user should know besides.
         cascaded: what sync has deleted from other tables, by foreign keys with ON DELETE CASCADE.
+        created: the statement that makes the table, if this load has made it.
     """
 
     status: Status
@@ -778,6 +844,7 @@ class LoadResult:
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     cascaded: tuple[Cascaded, ...] = ()
+    created: str | None = None
     earlier: Earlier | None = None
     pending_rejects: int = 0
     attempts: int = 1

@@ -39,6 +39,8 @@ class Option:
         read: makes the field's value of what is said.
         modes: in which it means something; empty for all of them.
         of_rejects: whether it means something only with `--on-error reject`.
+        of_create: whether it means something only with `--create`.
+        or_create: whether `--create` gives it a meaning in every mode.
     """
 
     long: str = ""
@@ -50,6 +52,8 @@ class Option:
     read: Callable[[Option, Any], Any] | None = None
     modes: frozenset[str] = frozenset()
     of_rejects: bool = False
+    of_create: bool = False
+    or_create: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ LEFT_OUT_SHOWN = 5
 EXAMPLES = """
 [bold]Examples[/bold]
 
+  harborctl load people.csv --create --key id
+
   harborctl load products.csv -t harbor.products
 
   harborctl load 'feeds/variants_*.csv' -t harbor.variants --mode upsert --key sku
@@ -150,7 +152,8 @@ def print_summary(invocation: Invocation, result: LoadResult) -> None:
     known = [said(f"already loaded: {file.path}, by load {file.load_id}") for file in left_out[:LEFT_OUT_SHOWN]]
     if len(left_out) > LEFT_OUT_SHOWN:
         known.append(f"already loaded: {len(left_out) - LEFT_OUT_SHOWN:,} more, see --json")
-    invocation.write(f"{head}\n{rendered.get()}" + "".join(f"{line}\n" for line in (*known, foot)))
+    made = "\n".join(map(said, result.created.split("\n"))) + "\n\n" if result.created else ""
+    invocation.write(f"{made}{head}\n{rendered.get()}" + "".join(f"{line}\n" for line in (*known, foot)))
 
 
 def print_reasons(invocation: Invocation, result: LoadResult) -> None:

@@ -459,8 +459,9 @@ _BEHAVIOUR = text("""
 """)
 
 
-def split_name(name: str) -> tuple[str | None, str]:
-    """`[schema.]table` → its parts. Double quotes keep dots inside a part, as in SQL; `""` is a quote.
+def split_name(name: str, *, folds: bool = False) -> tuple[str | None, str]:
+    """`[schema.]table` → its parts. Double quotes keep dots inside a part, as in SQL; `""` is a quote. What has no
+    quotes becomes lower case if it `folds`.
 
     Raises:
         UsageError: the name has more than two parts, or quotes that do not match.
@@ -477,7 +478,7 @@ def split_name(name: str) -> tuple[str | None, str]:
             parts.append(current)
             current = ""
         else:
-            current += character
+            current += character.lower() if folds and not inside else character
         position += 1
     parts.append(current)
     if inside or not all(parts) or len(parts) > 2:

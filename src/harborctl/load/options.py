@@ -35,14 +35,16 @@ def load_options(**said: Any) -> LoadOptions:
 
 def _refuse_meaningless(said: Mapping[str, Any]) -> None:
     given = [each.option for each in declared(LoadOptions) if said.get(each.key)]
-    mode = said.get("mode", Mode.APPEND)
+    mode, creates = said.get("mode", Mode.APPEND), bool(said.get("create"))
     for option in given:
-        if option.modes and mode not in option.modes:
+        if option.modes and mode not in option.modes and not (option.or_create and creates):
             modes = ", ".join(sorted(option.modes))
             raise UsageError(f"{option.long} means nothing in mode {mode}", hint=f"It belongs to --mode {modes}.")
     for option in given:
         if option.of_rejects and said.get("on_error") is not OnError.REJECT:
             raise UsageError(f"{option.long} means nothing without rejects", hint="Say --on-error reject.")
+        if option.of_create and not creates:
+            raise UsageError(f"{option.long} is about a table that is to be made", hint="Say --create.")
 
 
 def _refuse_filled_twice(said: Mapping[str, Any]) -> None:

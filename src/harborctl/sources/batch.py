@@ -184,6 +184,9 @@ class WithoutHeader(Protocol):
     def look_for(self, names: Collection[str]) -> Sequence[str]:
         """Which columns there are, given what a table takes; none where there are no rows."""
 
+    def all_names(self) -> Sequence[str]:
+        """The columns of all its rows, in the order in which they turn up."""
+
     def settle(self, names: Sequence[str]) -> None:
         """Have these columns, NULL where rows lack them."""
 

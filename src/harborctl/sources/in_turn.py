@@ -40,6 +40,14 @@ class OpenedInTurn:
         finally:
             source.close()
 
+    def all_names(self) -> Sequence[str]:
+        """See `WithoutHeader`."""
+        source = self._opened()
+        try:
+            return source.all_names() if isinstance(source, WithoutHeader) else source.schema.names
+        finally:
+            source.close()
+
     def settle(self, names: Sequence[str]) -> None:
         """See `WithoutHeader`."""
         self._settled = names

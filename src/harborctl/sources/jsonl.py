@@ -121,6 +121,14 @@ class JsonLinesSource:
             known += [name for name in self._further_names(missing) if name not in known]
         return known
 
+    def all_names(self) -> list[str]:
+        """See `WithoutHeader`."""
+        names = dict.fromkeys(self.first_names)
+        for text in self._rest():
+            for of_one in self._objects_names(LineBlock(text, 0, 0)):
+                names.update(dict.fromkeys(of_one))
+        return list(names)
+
     def settle(self, names: Iterable[str]) -> None:
         """See `WithoutHeader`."""
         self.schema = pa.schema([pa.field(name, JsonValue()) for name in names])

@@ -38,7 +38,7 @@ def begin(
     connection: Connection,
     options: LoadOptions,
     load_id: str,
-    target: Relation,
+    target: Relation | tuple[str | None, str],
     started_at: datetime,
     fingerprint: str | None = None,
     chunked: tuple[Standing, Sequence[str]] | None = None,
@@ -46,8 +46,10 @@ def begin(
     """Write down that a load runs, or runs again, in a transaction of its own: one that is killed leaves this row.
 
     Args:
+        target: the table; schema and name of one that is to be made.
         chunked: of a load in chunks, where they go, and the files that it is about.
     """
+    schema, name = target if isinstance(target, tuple) else (target.schema, target.name)
     mine: dict[str, Any] = {
         "status": Status.RUNNING,
         "finished_at": None,
@@ -58,8 +60,8 @@ def begin(
     }
     statement = insert(loads).values(
         id=load_id,
-        target_schema=target.schema,
-        target_table=target.name,
+        target_schema=schema,
+        target_table=name,
         mode=options.mode,
         writer=options.writer,
         started_at=started_at,

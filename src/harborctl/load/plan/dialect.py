@@ -78,6 +78,13 @@ def check_forced(source: Columns, dialect: CsvDialect, filled: Collection[str]) 
                 )
 
 
+def pointed(array: pa.Array, decimal: str) -> pa.Array:
+    """Numbers with a point before their decimals. One that has a point is no number, and gets a space to say so."""
+    dotted = pc.match_substring_regex(array, _WITH_COMMA.replace(",", "[.]"))
+    array = pc.if_else(dotted, pc.binary_join_element_wise(array, " ", ""), array)
+    return pc.if_else(pc.match_substring_regex(array, _WITH_COMMA), pc.replace_substring(array, decimal, "."), array)
+
+
 def with_decimal(codec: Codec, column: TargetColumn, decimal: str) -> Codec:
     """The same for numbers whose decimals are behind another sign. A point could only be one between thousands, which
     no number has; read as one before decimals it would make 1.234 of 1234."""

@@ -15,6 +15,7 @@ from harborctl.errors import TargetError, UsageError
 from harborctl.load.plan.dialect import NullRule, check_forced, has_dialect, null_rule, with_decimal
 from harborctl.load.plan.keys import MergePlan, plan_merge
 from harborctl.load.plan.source_columns import MOST_NAMES, NO_SUCH_COLUMN, SourceColumns, listed
+from harborctl.load.plan.target_names import TargetNames
 from harborctl.model import Mode, SourceFormat, WriterName
 from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 
@@ -109,8 +110,9 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     """
     own = SourceColumns(source, options.columns)
     taken = _from_source if source.named else _by_position
-    read = taken(source, own, target, options.columns)
-    constants = [(name, _constant_column(target, name), value) for name, value in options.columns.constants.items()]
+    named_as = TargetNames(target, options)
+    read = taken(source, own, named_as, options.columns)
+    constants = [(name, _constant_column(named_as, name), value) for name, value in options.columns.constants.items()]
     _refuse_twice(source, own, read.columns, {column.name for _, column, _ in constants})
     names = {column.name for _, column in read.columns} | {column.name for _, column, _ in constants}
     missing = [c.name for c in target.columns if c.required and c.name not in {*names, options.merge.touch}]
@@ -192,7 +194,8 @@ class _Read:
     unnamed: tuple[int, ...] = ()
 
 
-def _from_source(source: Columns, own: SourceColumns, target: Target, _: ColumnOptions) -> _Read:
+def _from_source(source: Columns, own: SourceColumns, named_as: TargetNames, _: ColumnOptions) -> _Read:
+    target = named_as.target
     found = _Read([])
     unnamed: list[int] = []
     named = [
@@ -203,12 +206,12 @@ def _from_source(source: Columns, own: SourceColumns, target: Target, _: ColumnO
     for position in named:
         name = own.names[position]
         if position in own.mapped:
-            found.columns.extend((position, _mapped(own, position, goal, target)) for goal in own.mapped[position])
+            found.columns.extend((position, _mapped(own, position, goal, named_as)) for goal in own.mapped[position])
         elif position in own.skipped:
             continue
         elif not name:
             unnamed.append(position)
-        elif column := _target_column(target, name):
+        elif column := named_as.find(name):
             found.columns.append((position, _loadable(column, target, own.way_out(position))))
         else:
             found.unknown.append(position)
@@ -217,13 +220,14 @@ def _from_source(source: Columns, own: SourceColumns, target: Target, _: ColumnO
     return replace(found, unnamed=tuple(unnamed))
 
 
-def _by_position(source: Columns, own: SourceColumns, target: Target, options: ColumnOptions) -> _Read:
+def _by_position(source: Columns, own: SourceColumns, named_as: TargetNames, options: ColumnOptions) -> _Read:
+    target = named_as.target
     loadable = [c for c in target.columns if not c.generated and c.name not in options.constants]
     found = _Read([])
     # A file that is empty, and has no header either, has no rows of as many columns as there should be.
     for position in range(len(source.schema) or len(loadable)):
         if position in own.mapped:
-            found.columns.extend((position, _mapped(own, position, goal, target)) for goal in own.mapped[position])
+            found.columns.extend((position, _mapped(own, position, goal, named_as)) for goal in own.mapped[position])
         elif position in own.skipped:
             continue
         elif position < len(loadable):
@@ -238,26 +242,18 @@ def _by_position(source: Columns, own: SourceColumns, target: Target, options: C
     return found
 
 
-def _mapped(own: SourceColumns, position: int, name: str, target: Target) -> TargetColumn:
-    column = _target_column(target, name)
+def _mapped(own: SourceColumns, position: int, name: str, named_as: TargetNames) -> TargetColumn:
+    column = named_as.find(name)
     if column is None:
-        raise _no_such_target("--map", name, target)
-    return _loadable(column, target, own.way_out(position))
+        raise _no_such_target("--map", name, named_as.target)
+    return _loadable(column, named_as.target, own.way_out(position))
 
 
-def _constant_column(target: Target, name: str) -> TargetColumn:
-    column = _target_column(target, name)
+def _constant_column(named_as: TargetNames, name: str) -> TargetColumn:
+    column = named_as.find(name)
     if column is None:
-        raise _no_such_target("--set", name, target)
-    return _loadable(column, target, f"take --set {name}=… away")
-
-
-def _target_column(target: Target, name: str) -> TargetColumn | None:
-    """By exact name, else ignoring case and spaces around it if that is clear."""
-    if exact := target.column(name):
-        return exact
-    similar = [column for column in target.columns if column.name.lower() == name.strip().lower()]
-    return similar[0] if len(similar) == 1 else None
+        raise _no_such_target("--set", name, named_as.target)
+    return _loadable(column, named_as.target, f"take --set {name}=… away")
 
 
 def _loadable(column: TargetColumn, target: Target, way_out: str) -> TargetColumn:

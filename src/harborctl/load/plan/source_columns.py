@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import shlex
+import unicodedata
 from typing import TYPE_CHECKING
 
 from harborctl.db.catalog import nearest
@@ -95,6 +96,15 @@ class SourceColumns:
             code=NO_SUCH_COLUMN,
             hint=f"Did you mean {close}?" if close else f"Its columns are: {listed(self.names)}.",
         )
+
+
+def snake(name: str) -> str:
+    """The name in lower case, with `_` between its words, in letters and digits that need no quotes: `Grüße 2026`
+    becomes `grusse_2026`."""
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", plain)
+    found = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    return f"_{found}" if not found or found[0].isdigit() else found
 
 
 def go_by_position(options: ColumnOptions) -> bool:

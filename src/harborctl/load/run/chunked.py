@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, cast, func, select
 
-from harborctl.db.catalog import find_target
+from harborctl.db.catalog import described
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.sessions import require_sessions
@@ -41,6 +41,7 @@ from harborctl.load.rejects.ledger_spool import forget
 from harborctl.load.rejects.settle import Ending
 from harborctl.load.run.chunk_rules import check_parts, refuse_read_once, refuse_references
 from harborctl.load.run.context import Attempt, Failure
+from harborctl.load.run.creation import require_table
 from harborctl.load.run.drive import (
     Handing,
     Holder,
@@ -205,7 +206,7 @@ def _found_target(books: Connection, attempt: Attempt) -> Target:
     options = attempt.context.options
     with books.begin():
         require_ledger(books, keeps_rejects=options.rejects.rejecting)
-        return find_target(books, table_name(options, attempt.found, attempt.sources))
+        return described(books, require_table(books, table_name(options, attempt.sources), options))
 
 
 def _checked(context: Context, target: Target, files: int) -> Context:

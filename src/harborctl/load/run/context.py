@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from harborctl.sources.spool import Spool
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from harborctl.load.ledger.standing import Standing
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.settle import Ending
+    from harborctl.load.run.creation import Creation
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import ErrorInfo, LoadOptions, LoadResult
     from harborctl.sources.batch import Source
@@ -35,6 +38,8 @@ class Context:
         was_connected: there has been a connection.
         thorough: another run has been found to load the same: look well what of it is in.
         most_rejects: with so many it ends.
+        samples: types of a new table may be told by a sample, which has not misled yet.
+        spool: keeps what can be read once only, where it has to be read again.
     """
 
     database: Database
@@ -48,6 +53,8 @@ class Context:
     was_connected: bool = False
     thorough: bool = False
     most_rejects: int | None = None
+    samples: bool = True
+    spool: Spool = field(default_factory=Spool)
 
     @property
     def keeps_record(self) -> bool:
@@ -61,6 +68,8 @@ class Attempt:
 
     Attributes:
         keys: what its transactions have signed with; the last one whose COMMIT decides.
+        has_ledger: there is one to ask.
+        creation: the target, if it is not there, and is to be made.
         left_out: sources that are in already, by their place among all; `found` and `sources` are the others.
         standing: the target before the first row; needed by the ledger.
         committing: what COMMIT was sent for; whether it went through only its answer says, or the ledger.
@@ -69,6 +78,8 @@ class Attempt:
 
     context: Context
     keys: tuple[int, ...] = ()
+    has_ledger: bool = False
+    creation: Creation | None = None
     found: Sequence[SourceFile] = ()
     sources: Sequence[Source] = ()
     left_out: Mapping[int, Known] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harborctl.db.catalog import find_target
+from harborctl.db.catalog import UNDEFINED_TABLE, find_target
 from harborctl.db.failures import translated
 from harborctl.errors import (
     BadRow,
@@ -17,6 +17,7 @@ from harborctl.errors import (
     SourceChanged,
     SourceError,
     StatementFailed,
+    TargetError,
 )
 from harborctl.load.ledger.commit_outcome import ended_as
 from harborctl.load.ledger.dedupe import Overtaken, asks, find_known
@@ -25,6 +26,7 @@ from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.run.chunk_rules import in_parts
 from harborctl.load.run.context import Context, Failure
+from harborctl.load.run.creation import NotOfSample, way_to_make_it
 from harborctl.load.run.locate_error import row_to_blame
 from harborctl.load.run.prepare import table_name
 from harborctl.load.run.summary import failed
@@ -69,6 +71,10 @@ def _after(failure: Failure) -> LoadResult | Context | Failure:
     Raises:
         LoadFailed: the end.
     """
+    if isinstance(failure.error, NotOfSample):
+        if failure.attempt.ending:
+            failure.attempt.ending.failed()
+        return replace(failure.attempt.context, samples=False)
     attempt, error = failure.attempt, _cause(failure)
     try:
         if settled := _settled(attempt, error):
@@ -121,6 +127,8 @@ def _cause(failure: Failure) -> HarborctlError:
         )
     if not isinstance(error, HarborctlError):
         return Interrupted("interrupted; nothing was committed")
+    if attempt.target is None and isinstance(error, TargetError) and error.code == UNDEFINED_TABLE:
+        error.hint = " ".join(filter(None, [error.hint, way_to_make_it(attempt.context.options)]))
     if isinstance(error, (BadRow, SourceError)):
         try:
             check_unchanged(attempt.found)
@@ -165,7 +173,7 @@ def _is_overtaken(failure: Failure, error: HarborctlError) -> bool:
         return False
     try:
         with translated(), context.database.engine.begin() as connection:
-            target = find_target(connection, table_name(context.options, attempt.found, attempt.sources))
+            target = find_target(connection, table_name(context.options, attempt.sources))
             known = find_known(
                 connection,
                 context.options,

@@ -45,7 +45,8 @@ def row_to_blame(attempt: Attempt, cause: HarborctlError) -> BadRow | None:
         run=replace(options.run, jobs=1, commit_every=None, lock=Lock.FAIL),
     )
     context.progress.stage("looking for the bad row")
-    reasons = _reasons(Context(context.database, trial, context.progress, most_rejects=MOST_FOUND))
+    again = replace(Context(context.database, trial, context.progress, most_rejects=MOST_FOUND), spool=context.spool)
+    reasons = _reasons(again)
     first = _first(reasons, cause, attempt)
     if first is None:
         return None

@@ -12,7 +12,10 @@ from harborctl.db.catalog import described, find_relation, find_target
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.modes import check_target, truncates
 from harborctl.load.plan.plan import make_plan, settle_columns
+from harborctl.load.plan.source_columns import snake
 from harborctl.load.session.locks import lock_target
+from harborctl.model import Names
+from harborctl.sources.files import is_read_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +27,11 @@ if TYPE_CHECKING:
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import LoadOptions
     from harborctl.sources.batch import Source
-    from harborctl.sources.files import SourceFile
 
 _UTC = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
 
 
-def table_name(options: LoadOptions, found: Sequence[SourceFile], sources: Sequence[Source]) -> str:
+def table_name(options: LoadOptions, sources: Sequence[Source]) -> str:
     """The target as the user named it, or the source's stem.
 
     Raises:
@@ -38,9 +40,10 @@ def table_name(options: LoadOptions, found: Sequence[SourceFile], sources: Seque
     if options.table:
         return options.table
     path = Path(sources[0].name)
-    if len({source.name for source in sources}) > 1 or (found[0].path is None and not path.suffix):
+    if len({source.name for source in sources}) > 1 or (not path.suffix and is_read_once(options.sources[0])):
         raise UsageError("which table?", code="no_table", hint="Say --table [SCHEMA.]TABLE.")
-    return '"' + path.name.split(".")[0].replace('"', '""') + '"'
+    stem = path.name.split(".")[0]
+    return '"' + (snake(stem) if options.create.names is Names.SNAKE else stem).replace('"', '""') + '"'
 
 
 def locked_target(connection: Connection, name: str, options: LoadOptions, *, has_turn: bool = False) -> Target:

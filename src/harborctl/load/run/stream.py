@@ -12,7 +12,7 @@ from harborctl.load.write.planned_rows import planned_rows
 from harborctl.model import OnDuplicate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.spool import Rejects
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 
 def stream_rows(
-    sources: Sequence[Source], plans: Sequence[Plan], options: LoadOptions, rejects: Rejects | None, progress: Progress
-) -> Rows:
-    """All rows of the sources, of which the first ones may be read here to settle the writer.
+    sources: Sequence[Source], plans: Sequence[Plan], options: LoadOptions, rejects: Rejects | None, progress: Progress,
+    look: Callable[[Source, Plan, Batch], None] | None = None,
+) -> Rows:  # fmt: skip
+    """All rows of the sources, of which the first ones may be read here to settle the writer. Who wants to `look` at
+    each batch sees it first.
 
     Raises:
         BadRow, SourceError: as `planned_rows`; or a row's key is NULL.
@@ -43,6 +45,8 @@ def stream_rows(
         refuse = rejects.noter(number) if rejects is not None else None
         for batch in planned_rows(source, plan, malformed, refuse):
             progress.bytes_read(before + source.position())
+            if look is not None:
+                look(source, plan, batch)
             for watcher in watchers:
                 watcher.see(plan, batch)
             yield batch

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from harborctl.model import Earlier
 
 
+_HAS_WRITTEN = {Status.LOADED, Status.LOADED_WITH_REJECTS, Status.DRY_RUN}
+
+
 def summary(attempt: Attempt, status: Status, read: Sequence[FileResult] = ()) -> LoadResult:
     """What there is to say of any load that ends so; `read` are the files that were read to their ends."""
     context, options = attempt.context, attempt.context.options
@@ -49,6 +52,7 @@ def summary(attempt: Attempt, status: Status, read: Sequence[FileResult] = ()) -
         pending_rejects=sum(earlier.rejected for earlier in pending),
         attempts=len(context.retried) + 1,
         retried=context.retried,
+        created=attempt.creation.statement if attempt.creation and status in _HAS_WRITTEN else None,
         **(attempt.ending.summary() if attempt.ending else {}),
     )
     if attempt.chunks is None:

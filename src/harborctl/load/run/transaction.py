@@ -29,6 +29,7 @@ from harborctl.load.ledger.standing import standing_of
 from harborctl.load.modes import carry_out
 from harborctl.load.rejects.spool import EnoughRejects, Rejects
 from harborctl.load.run.context import Attempt, Failure
+from harborctl.load.run.creation import NotOfSample, plan_creation
 from harborctl.load.run.prepare import locked_target, make_plans, start_progress, table_name
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.run.summary import summary, unneeded
@@ -38,7 +39,7 @@ from harborctl.sources.files import check_unchanged, find_files
 from harborctl.sources.open import open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from harborctl.load.rejects.settle import Ending
     from harborctl.load.run.context import Context
     from harborctl.model import Account, FileResult, LoadOptions, LoadResult
+    from harborctl.sources.files import SourceFile
 
 
 def load_in_transaction(context: Context) -> LoadResult | Failure:
@@ -55,7 +57,7 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
     attempt = Attempt(context, keys=(new_key(), new_key()))
     try:
         with ExitStack() as stack:
-            attempt = replace(attempt, found=find_files(options.sources, options.format, options.layout))
+            attempt = replace(attempt, found=_found(context))
             attempt = replace(attempt, sources=open_sources(options, attempt.found))
             for source in attempt.sources:
                 stack.callback(source.close)
@@ -66,6 +68,11 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
             connection = stack.enter_context(context.database.engine.connect())
             attempt = replace(attempt, context=replace(context, was_connected=True))
             try:
+                if options.create.create:
+                    progress.stage("types")
+                    name, found = table_name(options, attempt.sources), attempt.found
+                    creation = plan_creation(connection, options, name, found, samples=context.samples)
+                    attempt = replace(attempt, creation=creation)
                 if options.ledger:
                     with connection.begin():
                         attempt = _known_target(connection, attempt)
@@ -73,18 +80,18 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                         _begin(connection, attempt)
                 with connection.begin() as current:
                     sign(connection, attempt.keys[-1])
-                    target = locked_target(connection, table_name(options, attempt.found, attempt.sources), options)
-                    # As it is now that nobody else empties it; of no use without a ledger.
-                    standing = standing_of(connection, target) if attempt.target else None
-                    attempt = replace(attempt, target=target, standing=standing)
-                    attempt = replace(attempt, plans=make_plans(connection, target, attempt.sources, options))
+                    attempt = _planned(connection, attempt)
                     # From here to the COMMIT: what the table does by itself finds what it would find without us.
                     take_users_path(connection)
                     attempt = replace(attempt, ending=_ending(attempt))
                     start_progress(progress, attempt.sources)
-                    rows = stream_rows(attempt.sources, attempt.plans, options, rejects, progress)
+                    creation = attempt.creation
+                    look = creation.see if creation else None
+                    rows = stream_rows(attempt.sources, attempt.plans, options, rejects, progress, look)
                     attempt = replace(attempt, plans=rows.plans)
                     outcome = carry_out(connection, rows, options, rejects, progress)
+                    if creation:
+                        creation.finish(connection, options, progress)
                     result = _concluded(connection, attempt, outcome, rejects)
                     if options.dry_run:
                         current.rollback()
@@ -96,20 +103,43 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                 if attempt.ending and rejects:
                     attempt.ending.settle(rejects, 0)
                 raise
-    except (Overtaken, HarborctlError, KeyboardInterrupt) as error:
+    except (Overtaken, NotOfSample, HarborctlError, KeyboardInterrupt) as error:
         return Failure(attempt, error)
     return result
 
 
+def _found(context: Context) -> Sequence[SourceFile]:
+    options = context.options
+    found = find_files(options.sources, options.format, options.layout)
+    # The types of a new table are found by reading all of it beforehand.
+    return context.spool.kept(found) if options.create.create else found
+
+
+def _planned(connection: Connection, attempt: Attempt) -> Attempt:
+    """The target, made here if it is to be, as it stands now that nobody else changes it, and what goes where."""
+    options, creation = attempt.context.options, attempt.creation
+    if creation:
+        creation = creation.made(connection, options)
+    target = locked_target(connection, table_name(options, attempt.sources), options)
+    standing = standing_of(connection, target) if attempt.has_ledger else None
+    plans = make_plans(connection, target, attempt.sources, options)
+    if creation:
+        plans = [creation.with_text(plan) for plan in plans]
+    return replace(attempt, creation=creation, target=target, standing=standing, plans=plans)
+
+
 def _known_target(connection: Connection, attempt: Attempt) -> Attempt:
-    """The target, and how it stands, if there is a ledger to ask about it; whoever writes to the ledger needs one."""
+    """The target, if it is there, and how it stands, if there is a ledger to ask; whoever writes to that needs one."""
     options = attempt.context.options
     if attempt.context.keeps_record:
         require_ledger(connection)
     elif not ledger_installed(connection):
         return attempt
     sign(connection, attempt.keys[0])
-    name = table_name(options, attempt.found, attempt.sources)
+    attempt = replace(attempt, has_ledger=True)
+    if attempt.creation:
+        return attempt
+    name = table_name(options, attempt.sources)
     if not asks(options):
         return replace(attempt, target=find_relation(connection, name))
     target = find_target(connection, name)
@@ -143,8 +173,9 @@ def _begin(connection: Connection, attempt: Attempt) -> None:
     context = attempt.context
     if attempt.standing is not None:
         refuse_unfinished(connection, attempt.standing, attempt.sources)
-    if context.keeps_record and attempt.target:
-        record.begin(connection, context.options, context.load_id, attempt.target, context.started_at)
+    where = attempt.target or (attempt.creation and (attempt.creation.schema, attempt.creation.name))
+    if context.keeps_record and where:
+        record.begin(connection, context.options, context.load_id, where, context.started_at)
 
 
 def _ending(attempt: Attempt) -> Ending | None:

@@ -106,7 +106,7 @@ class LocalWorker:
                 options = self._order.options
                 rejects = stack.enter_context(closing(Rejects())) if options.rejects.rejecting else None
                 leave_users_path(connection)  # an earlier piece of this transaction has taken it
-                name = table_name(options, [divided.file], [source])
+                name = table_name(options, [source])
                 target = locked_target(connection, name, options, has_turn=True)
                 plans = make_plans(connection, target, [source], options)
                 take_users_path(connection)
