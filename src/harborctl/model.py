@@ -112,6 +112,14 @@ class DateOrder(StrEnum):
     YMD = "ymd"
 
 
+class RebuildIndexes(StrEnum):
+    """Whether indexes are dropped, and built when the rows are in: of tables without rows, never, or of any table."""
+
+    AUTO = "auto"
+    NEVER = "never"
+    ALWAYS = "always"
+
+
 class RejectFormat(StrEnum):
     """What the reject file is written as, where that is not the source's own format."""
 
@@ -658,6 +666,13 @@ class LoadOptions:
     analyze: Annotated[Analyze, Option("--analyze", help="ANALYZE the table; auto: if over a tenth of it changed.")] = (
         Analyze.AUTO
     )
+    rebuild_indexes: Annotated[
+        RebuildIndexes,
+        Option(
+            "--rebuild-indexes",
+            help="Build indexes after the rows; auto: of an empty or emptied table; always: of any, readers wait.",
+        ),
+    ] = RebuildIndexes.AUTO
     rejects: Annotated[RejectOptions, Panel("Bad rows")] = field(default_factory=RejectOptions)
     ledger: Annotated[bool, Option("--no-ledger", help="Keep no record of this load in the database.")] = True
     merge: Annotated[MergeOptions, Panel("Rows that meet rows of the table")] = field(default_factory=MergeOptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from harborctl.load.rejects.waiting import write_waiting
 from harborctl.load.session.locks import truncate
 from harborctl.load.write.bad_row import Reason, Written
 from harborctl.load.write.copy import write_copy
+from harborctl.load.write.indexes import built_afterwards
 from harborctl.load.write.staged_insert import StagedInsert
 from harborctl.load.write.staging import (
     ROW_NUMBER,
@@ -34,6 +36,8 @@ from harborctl.load.write.values import write_values
 from harborctl.model import Account, Cascaded, Limit, Mode, OnDuplicate
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy import Connection, Select, Table
 
     from harborctl.db.catalog import Target
@@ -179,13 +183,23 @@ def _insert(
         isolated = write_isolated(connection, table, rows, options, rejects, progress)
         written = isolated.written + write_waiting(connection, isolated.waiting, options, progress)
     elif plan.route is Route.DIRECT:
-        written = _write(connection, table, rows, options, progress, freeze=freeze)
+        with _indexes_afterwards(connection, rows, options, emptied=freeze):
+            written = _write(connection, table, rows, options, progress, freeze=freeze)
     else:
         staging = stage_for_merge(connection, plan, numbered=not plan.copies)
         staged = _write(connection, staging.table, rows, options, progress)
         return StagedInsert(staging, plan).write(connection, staged.sent)
     # What the server did not insert a trigger has dropped.
     return Account(written.sent, inserted=written.inserted, skipped=written.sent - written.inserted)
+
+
+def _indexes_afterwards(
+    connection: Connection, rows: Rows, options: LoadOptions, *, emptied: bool
+) -> AbstractContextManager[object]:
+    """A small load pays for its indexes row by row."""
+    if not rows.plan.copies or not rows.rebuilds:
+        return nullcontext()
+    return built_afterwards(connection, rows.plan.target, options, emptied=emptied)
 
 
 def _replace(

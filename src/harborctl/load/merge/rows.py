@@ -22,6 +22,8 @@ class Rows:
         plans: of each source; they differ in the order of columns only.
         streams: of each source, its rows as its plan wants them.
         watch, places, first: what has been seen of the rows that were read.
+        rebuilds: indexes may be built when all rows are in. Not of a load in parts, and not where a source can be read
+            only once: nobody could say afterwards where two rows with one key stand.
     """
 
     plans: Sequence[Plan]
@@ -29,6 +31,7 @@ class Rows:
     watch: KeyWatch
     places: Places
     first: FirstRows
+    rebuilds: bool = False
 
     @property
     def plan(self) -> Plan:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def stream_rows(
     sources: Sequence[Source], plans: Sequence[Plan], options: LoadOptions, rejects: Rejects | None, progress: Progress,
     look: Callable[[Source, Plan, Batch], None] | None = None,
+    *,
+    rebuilds: bool = False,
 ) -> Rows:  # fmt: skip
     """All rows of the sources, of which the first ones may be read here to settle the writer. Who wants to `look` at
     each batch sees it first.
@@ -54,7 +56,7 @@ def stream_rows(
     streams = [stream(number, plan) for number, plan in enumerate(plans)]
     writer, batches = choose_writer(options, plans, streams[0])
     settled = [routed(plan, options, writer) for plan in plans]
-    return Rows(settled, [batches, *streams[1:]], watch, places, first)
+    return Rows(settled, [batches, *streams[1:]], watch, places, first, rebuilds)
 
 
 def _tells_places(plan: Plan, options: LoadOptions) -> bool:

@@ -87,7 +87,9 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                     start_progress(progress, attempt.sources)
                     creation = attempt.creation
                     look = creation.see if creation else None
-                    rows = stream_rows(attempt.sources, attempt.plans, options, rejects, progress, look)
+                    rows = stream_rows(
+                        attempt.sources, attempt.plans, options, rejects, progress, look, rebuilds=not attempt.read_once
+                    )
                     attempt = replace(attempt, plans=rows.plans)
                     outcome = carry_out(connection, rows, options, rejects, progress)
                     if creation:
