@@ -71,6 +71,15 @@ def test_of_several_files_the_first(database: Database, invoke: Invoke, tmp_path
         assert not list(tmp_path.glob("*.rejects.csv"))
 
 
+def test_a_load_of_which_chunks_are_in(database: Database, invoke: Invoke, tmp_path: Path, writer: str) -> None:
+    database.execute(TABLES)
+    (tmp_path / "t.csv").write_text("id,r\n3,1\n4,1\n5,1\n6,1\n7,1\n8,7\n")
+    given = ("load", "t.csv", "-m", "upsert", "--commit-every", "2", "--writer", writer, "--json")
+    error = failure(invoke(*given), 1)
+    assert (error["code"], error["file"], error["line"], error["value"]) == ("23503", "t.csv", 7, "7")
+    assert database.execute("SELECT count(*) FROM t").fetchone() == (6,)
+
+
 @pytest.fixture
 def latin(database: Database, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Iterator[str]:
     """A database in LATIN1."""

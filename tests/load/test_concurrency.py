@@ -6,7 +6,7 @@ HARBORCTL_TEST_ROWS and HARBORCTL_TEST_ROUNDS make these tests as large as one l
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import sqlalchemy
 
 from harborctl.load.merge.statements import FEW_ROWS
 from harborctl.model import Limit
+from tests.conftest import ours
 from tests.load.conftest import wait_for
 from tests.load.direct import LoadRows, counts, load_file, rows_loader
 from tests.load.sizes import ROUNDS, ROWS
@@ -170,3 +171,48 @@ def test_writers_wait_for_a_table_that_becomes_equal_to_a_file(
         other.commit()
         assert result.result().deleted == (1 if mode == "sync" else 2)
     assert database.execute("SELECT id, v FROM t").fetchall() == [(1, "b")]
+
+
+@pytest.fixture
+def busy(database_url: str, engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Between any two statements of a load a transaction of somebody else ends, so that merges look twice."""
+    with psycopg.connect(database_url, autocommit=True) as other:
+
+        def end_one(*_: Any) -> None:
+            other.execute("SELECT pg_catalog.pg_current_xact_id()")
+
+        sqlalchemy.event.listen(ours(engine), "before_cursor_execute", end_one)
+        yield
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("on_error", ["abort", "reject"])
+def test_what_a_trigger_changes_is_written_once(
+    database: Database, load_rows: LoadRows, writer: str, on_error: str
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text, writes integer DEFAULT 0);"
+        "INSERT INTO t VALUES (1, 'A'), (2, 'B');"
+        "CREATE FUNCTION upper() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.v := upper(NEW.v); NEW.writes := NEW.writes + 1; RETURN NEW; END $$;"
+        "CREATE TRIGGER upper BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION upper()"
+    )
+    result = load_rows("id,v\n1,A\n2,b\n3,c\n", "t", "upsert", writer=writer, on_error=on_error)
+    assert counts(result) == {"inserted": 1, "updated": 1, "unchanged": 1}
+    rows = database.execute("SELECT * FROM t ORDER BY id").fetchall()
+    assert rows == [(1, "A", 0), (2, "B", 1), (3, "C", 1)]
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("mode", ["upsert", "ignore"])
+def test_a_row_that_the_index_is_not_about_is_written_once(
+    database: Database, load_rows: LoadRows, writer: str, mode: str
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id integer, live boolean); CREATE UNIQUE INDEX ON t (id) WHERE live;"
+        "INSERT INTO t VALUES (2, true)"
+    )
+    result = load_rows("id,live\n1,f\n1,f\n2,t\n3,t\n", "t", mode, key=("id",), writer=writer)
+    assert counts(result) == {"inserted": 3, "unchanged" if mode == "upsert" else "skipped": 1}
+    rows = database.execute("SELECT * FROM t ORDER BY id").fetchall()
+    assert rows == [(1, False), (1, False), (2, True), (3, True)]

@@ -94,10 +94,8 @@ def test_a_random_table_is_loaded_as_row_by_row(
         options = " ".join([table.options, *([f"-c role={role}"] if table.granted else [])])
         engine = sqlalchemy.create_engine(address.update_query_dict({"options": options, "client_encoding": "UTF8"}))
         for schema, immediate in (("h", ""), ("m", "DEFERRABLE")):
-            owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")
-            for statement in table.ddl:
-                told = statement.replace("~R~", role).replace("~IMMEDIATE~", immediate)
-                owner.execute(told.replace("~S~", schema))
+            ddl = "; ".join(table.ddl).replace("~R~", role).replace("~IMMEDIATE~", immediate).replace("~S~", schema)
+            owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; {ddl}")
         owner.execute("SET extra_float_digits = 3")
         with psycopg.connect(url, autocommit=True, options=options, client_encoding="UTF8") as connection:
             twin = Twin(connection, table)

@@ -637,3 +637,20 @@ def test_sync_deletes_nothing_while_a_row_without_its_key_is_put_aside(
     settings = {"key": ("lower(k)",), "max_delete": ALL, "on_error": "reject"}
     assert counts(load_rows("k,v\n,y\n", "t", "sync", writer=writer, **settings)) == {"rejected": 1}
     assert rows(database, "SELECT * FROM t") == [("a", "x")]
+
+
+def test_another_index_of_a_partition_is_not_the_key(
+    database: Database, load_rows: LoadRows, writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+        "CREATE TABLE p PARTITION OF t DEFAULT; CREATE UNIQUE INDEX folded ON p (lower(v));"
+        "INSERT INTO t VALUES (1, 'a');"
+        "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;"
+        "CREATE TRIGGER pass BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION pass()"
+    )
+    error = refusal(lambda: load_rows("id,v\n2,A\n3,b\n", "t", "upsert", writer=writer))
+    assert (error.code, error.location.line) == ("23505", 2)
+    account = counts(load_rows("id,v\n2,A\n3,b\n", "t", "upsert", writer=writer, on_error="reject"))
+    assert account == {"inserted": 1, "rejected": 1}

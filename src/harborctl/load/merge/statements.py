@@ -22,6 +22,7 @@ from sqlalchemy import (
     Index,
     Label,
     Select,
+    SelectBase,
     Subquery,
     Text,
     and_,
@@ -39,12 +40,14 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 
+from harborctl.db.constraints import constraints_of, named
 from harborctl.db.failures import translate
 from harborctl.errors import StatementFailed
 from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
@@ -135,6 +138,7 @@ class Merge:
         self._is_there = free_name("harborctl_is_there", taken)
         self._place = free_name("harborctl_place", taken)
         self._new = free_name("harborctl_is_new", taken)
+        self._staged_place = free_name("harborctl_staged_place", taken)
 
     def over(self, staging: Staging) -> Merge:
         """The same for other staged rows."""
@@ -318,7 +322,7 @@ class Merge:
             and self._insert_all(connection)
         ):
             return Account(staged, inserted=staged), ""
-        if is_plain and self._fills_all and not self._merge.update_only:
+        if is_plain and self._fills_all and not self._merge.update_only and not self._forgets_written:
             counts = connection.execute(self._fast_statement).mappings().one()
             dropped = 0
         else:
@@ -336,12 +340,16 @@ class Merge:
             with connection.begin_nested():
                 return connection.execute(self._apart_statement).mappings().one()
         except DBAPIError as error:
-            diag = getattr(error.orig, "diag", None)
             failure = translate(error)
-            is_key = self._plan.target.kind == "p" or getattr(diag, "constraint_name", None) == self._merge.key.name
-            if failure.code != UNIQUE_VIOLATION or not is_key or self._plan.target.filtered:
+            if failure.code != UNIQUE_VIOLATION or self._plan.target.filtered or not self._is_of_key(connection, error):
                 raise
             raise _KeyTaken(failure.message) from error
+
+    def _is_of_key(self, connection: Connection, error: DBAPIError) -> bool:
+        """Whether it is the key's index that is violated; in each partition it has another name."""
+        name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        violated = named(constraints_of(connection, self._plan.target.oid), name)
+        return violated is not None and self._merge.key.name in violated.names
 
     def _key_changed(self, what: str) -> StatementFailed:
         target = self._plan.target
@@ -401,16 +409,23 @@ class Merge:
         may hide the other row. Elsewhere another session has brought it in, and the next look finds it."""
         return bool(self._plan.target.before_triggers) or self._plan.target.filtered
 
+    @property
+    def _forgets_written(self) -> bool:
+        """Whether a staged row that has been written is deleted. It would be written once more by a second look: what a
+        trigger has changed differs from it, and where the index is not about it, it is always new."""
+        return bool(self._plan.target.before_triggers) or self._merge.key.condition is not None
+
     @cached_property
     def _apart_statement(self) -> Select[Any]:
         """New rows by INSERT, the others by UPDATE: each as the table's triggers and defaults expect it."""
-        staged = self._staged()
+        staged = self._staged(places=True)
         is_new = self._is_new().label(self._new)
         # Apart from the target's own names, which expressions of the key use.
         values = [value.label(f"harborctl_value_{n}") for n, value in enumerate(self._values(staged))]
         keys = [staged.c[label] for label in self._labels]
         place = self._current.c[self._place] if self._has_places else literal_column("NULL").label(self._place)
-        changed = self._compared(staged).with_only_columns(*values, *keys, place, is_new).cte("changed")
+        own = [staged.c[name] for name in (self._staged_place, self._has_key)]
+        changed = self._compared(staged).with_only_columns(*values, *keys, *own, place, is_new).cte("changed")
         written = dict(zip(self._filled(), (changed.c[value.name] for value in values), strict=True))
         new = self._new_rows(changed, written)
         counted: list[ColumnElement[Any]] = [
@@ -419,14 +434,19 @@ class Merge:
             self._stale_count().label("stale"),
         ]
         moved = self._moved(new, changed) if self._plan.target.before_triggers else literal_column("0")
+        done: SelectBase = self._new_and_written(new, changed)
         if self._overwritten():
             old = self._old_rows(changed, written)
+            done = union_all(self._new_and_written(new, changed), select(old.c[self._staged_place]))
             counted.append(_count_of(select(func.count()).select_from(old)).label("updated"))
             if self._plan.target.before_triggers:
                 moved = moved + _count_of(select(func.count()).select_from(old).where(not_(old.c.same)))
         else:
             counted.append(literal_column("0").label("updated"))
-        return select(*counted, moved.label("moved"), _SNAPSHOT)
+        counts = select(*counted, moved.label("moved"), _SNAPSHOT)
+        if self._forgets_written:
+            counts = counts.add_cte(delete(self._staging.table).where(self._staging.order.in_(done)).cte("forgotten"))
+        return counts
 
     @property
     def _has_places(self) -> bool:
@@ -456,7 +476,14 @@ class Merge:
                 statement = statement.where(not_(_older(written[newest], self._target.c[newest])))
         if self._plan.target.has_children:
             statement = statement.with_hint("ONLY", self._target, "postgresql")
-        return statement.returning(same.label("same")).cte("updated")
+        return statement.returning(same.label("same"), changed.c[self._staged_place]).cte("updated")
+
+    def _new_and_written(self, new: CTE, changed: CTE) -> Select[Any]:
+        """Which staged rows were inserted, by their places; without a key of their own all that were to be."""
+        ours, theirs = [new.c[label] for label in self._labels], [changed.c[label] for label in self._labels]
+        same = select(true()).select_from(new).where(self._equal(theirs, ours)).correlate(changed).exists()
+        written = or_(not_(changed.c[self._has_key]), same) if self._merge.key.condition else same
+        return select(changed.c[self._staged_place]).where(changed.c[self._new], written)
 
     def _moved(self, new: CTE, changed: CTE) -> ColumnElement[int]:
         """How many new rows have got a key that no row of the load has."""
@@ -588,11 +615,14 @@ class Merge:
         rows = select(func.count()).select_from(self._staging.table).where(self._condition().is_not(true()))
         return connection.execute(rows).scalar_one()
 
-    def _staged(self, names: Sequence[str] | None = None) -> Subquery:
-        """The rows of the load with their key, which may be made of expressions over them; all columns, or these."""
+    def _staged(self, names: Sequence[str] | None = None, *, places: bool = False) -> Subquery:
+        """The rows of the load with their key, which may be made of expressions over them; all columns, or these; and
+        their places in the staging table."""
         labelled = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
         columns = [self._staging.table.c[name] for name in (self._names if names is None else names)]
         rows = select(*columns, *labelled, self._condition().label(self._has_key))
+        if places:
+            rows = rows.add_columns(self._staging.order.label(self._staged_place))
         return rows.select_from(self._staging.table).subquery("staged")
 
     @cached_property

@@ -36,7 +36,9 @@ MOST_FOUND = 100
 def row_to_blame(attempt: Attempt, cause: HarborctlError) -> BadRow | None:
     """The first row that fails with the code of `cause`, as that error; None if there is none, or nobody can tell."""
     context, options = attempt.context, attempt.context.options
-    if options.rejects.rejecting or attempt.chunks or attempt.read_once or not _may_be_of_a_row(attempt, cause):
+    # Rows of chunks that are committed would be appended twice. In the other modes they are not written again.
+    is_half_in = attempt.chunks and not options.mode.by_key
+    if options.rejects.rejecting or is_half_in or attempt.read_once or not _may_be_of_a_row(attempt, cause):
         return None
     trial = replace(
         options,
