@@ -1,3 +1,9 @@
-"""harborctl loads CSV and Parquet files into PostgreSQL, fast and safely."""
+"""harborctl loads files into PostgreSQL, fast and safely. `harborctl.load`, `query` and others are its commands."""
 
-__version__ = "0.1.0"
+# A package, bound to its name before a function takes that: who imports from the package finds it all the same.
+import harborctl.load as _package
+from harborctl.api import HarborctlError, LoadResult, count, history, load, query, report
+from harborctl.version import __version__
+
+__all__ = ["HarborctlError", "LoadResult", "__version__", "count", "history", "load", "query", "report"]
+del _package

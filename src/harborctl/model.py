@@ -868,6 +868,17 @@ class LoadResult:
     error: ErrorInfo | None = None
     errors: tuple[ErrorInfo, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what became of the rows."""
+        import html
+
+        counted = ("inserted", "updated", "unchanged", "deleted", "skipped", "stale", "duplicates", "rejected")
+        counts = [(name, getattr(self, name)) for name in counted if getattr(self, name)]
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{count:,}</td></tr>" for name, count in [*counts, ("read", self.rows_read)]
+        )
+        return f"<table><caption>{html.escape(self.table)}: {self.status}</caption>{rows}</table>"
+
     @property
     def lacks_rows(self) -> bool:
         """Whether rows of its sources are not in, since they were rejected, now or by an earlier load."""

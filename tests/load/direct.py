@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import LoadOptions, LoadResult, MergeOptions, Mode, OnError, RejectOptions, WriterName
 from tests.conftest import ours
 

@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ConnectionFailed, HarborctlError
 from harborctl.load.ledger import chunks
 from harborctl.load.run import drive, workers
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.session import retry
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import (
     ConnectionOptions,
     CsvDialect,

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import harborctl.sources.csv.source
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.options import load_options
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import (
     CsvDialect,
     DateOrder,

@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import harborctl.sources.csv.source
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import CsvDialect, LoadOptions, LoadResult, OnError, RejectOptions, SourceFormat, WriterName
 from harborctl.sources.csv.records import LineEnd, records, whole_records
 from harborctl.sources.csv.source import byte_dialect

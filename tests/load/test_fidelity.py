@@ -30,9 +30,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import harborctl.sources.csv.source
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import ConnectionOptions, CsvDialect, LoadOptions, WriterName
 from tests.conftest import made_database
 from tests.load.sizes import FIELD_BYTES, ORACLE_EXAMPLES

@@ -17,9 +17,9 @@ import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import (
     ColumnOptions,
     CsvDialect,

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database, open_database
 from harborctl.db.migrations import downgrade, upgrade
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.session import retry
 from harborctl.load.session.backend import PATIENCE, end_signed, new_key
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import (
     ConnectionOptions,
     LoadOptions,

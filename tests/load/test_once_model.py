@@ -16,9 +16,9 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import LoadOptions, Mode, RunOptions, Status
 from tests.load.sizes import ROUNDS
 

@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import ConnectionOptions, LoadOptions, Mode
 from tests.inprocess import Invoke, invoke  # noqa: F401  # a fixture
 from tests.load.proxy import after_bytes, proxied

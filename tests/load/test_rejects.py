@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database as Engine
 from harborctl.load.rejects import merge_isolate
 from harborctl.load.rejects.isolate import MOST_SAVEPOINTS
 from harborctl.load.run.loader import run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import (
     ColumnOptions,
     CsvDialect,

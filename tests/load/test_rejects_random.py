@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import LoadOptions, OnError, RejectOptions, WriterName
 from harborctl.sources.csv.records import records
 from harborctl.sources.csv.source import byte_dialect

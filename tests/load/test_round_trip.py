@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from harborctl.cli.progress import Silent
 from harborctl.codecs.codec import Session
 from harborctl.db.catalog import find_target
 from harborctl.db.engine import Database, open_database
 from harborctl.errors import BadRow, TargetError
 from harborctl.load.plan.plan import make_plan
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.load.write.copy import write_copy
 from harborctl.load.write.values import write_values
 from harborctl.model import ConnectionOptions, FileResult, LoadOptions, SourceFormat, WriterName

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harborctl.cli.progress import Silent
 from harborctl.db.engine import open_database
 from harborctl.errors import ExitCode
 from harborctl.load.ledger import chunks
 from harborctl.load.run import drive
 from harborctl.load.run.loader import LoadFailed, run_load
+from harborctl.load.write.bad_row import Silent
 from harborctl.model import ConnectionOptions, LoadOptions, OnError, RejectOptions, RunOptions
 from harborctl.sources.splits import PieceDigests
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_command
 
-from harborctl import __version__
 from harborctl.cli import count, db, doctor, export, history, load, migrate, query, report, stock, tables
 from harborctl.cli import run as run_job
 from harborctl.cli.error_lines import info_of, tell_error
@@ -20,6 +19,7 @@ from harborctl.cli.log_lines import LogFormat, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import Status
 from harborctl.plain_text import as_json
+from harborctl.version import __version__
 
 if TYPE_CHECKING:
     from types import FrameType

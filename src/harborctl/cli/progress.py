@@ -14,22 +14,6 @@ if TYPE_CHECKING:
     from harborctl.load.write.bad_row import Progress
 
 
-class Silent:
-    """Tells nobody."""
-
-    def start(self, total_bytes: int | None) -> None:
-        """See `Progress`."""
-
-    def bytes_read(self, count: int) -> None:
-        """See `Progress`."""
-
-    def rows_sent(self, count: int) -> None:
-        """See `Progress`."""
-
-    def stage(self, what: str) -> None:
-        """See `Progress`."""
-
-
 class BarProgress:
     """Bytes, rows, rows/s and time left, in one line on stderr."""
 
@@ -59,6 +43,8 @@ class BarProgress:
 def load_progress(invocation: Invocation) -> Iterator[Progress]:
     """A bar where a person watches stderr, else silence: a cron log gets the summary."""
     if invocation.quiet or not invocation.err.is_terminal:
+        from harborctl.load.write.bad_row import Silent
+
         yield Silent()
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

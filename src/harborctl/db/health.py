@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from harborctl import __version__
 from harborctl.db import rights
 from harborctl.db.catalog import find_relation
 from harborctl.db.failures import translated
@@ -29,6 +28,7 @@ from harborctl.db.search_path import users_path
 from harborctl.db.sessions import is_pooled, sessions_at_once
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, TargetError, UsageError
+from harborctl.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import CheckConstraint, Connection, Engine, PrimaryKeyConstraint, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-import harborctl
 from harborctl.db.failures import translated
 from harborctl.db.rights import VERSION_TABLE, grants
 from harborctl.db.tables import (
@@ -503,7 +502,7 @@ def config(output: TextIO | None = None) -> Config:
 
 def _folder() -> Path:
     """An installed harborctl carries the scripts inside; in a checkout they stand at its top, beside src/."""
-    package = Path(harborctl.__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "migrations"
     return inside if (inside / "env.py").is_file() else package.parents[1] / "migrations"
 

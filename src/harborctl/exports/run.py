@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, cast
 
 from sqlalchemy import text
 
-from harborctl import __version__
 from harborctl.db.failures import translated
 from harborctl.exports.plan import ExportOptions, make_plan
 from harborctl.reports.formats import BY_LINES, Compression, Format
@@ -20,6 +19,7 @@ from harborctl.reports.output import file_output
 from harborctl.reports.render import Layout
 from harborctl.reports.run import RunOptions, rows_of, settle
 from harborctl.reports.write import write
+from harborctl.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

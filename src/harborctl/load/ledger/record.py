@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from harborctl import __version__
 from harborctl.db.storable import storable
 from harborctl.db.tables import files, loads
 from harborctl.load.ledger.standing import storage_of
 from harborctl.model import Status
 from harborctl.plain_text import masked_all
 from harborctl.sources.files import printable
+from harborctl.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -29,6 +29,7 @@ from harborctl.load.run.prepare import locked_target, make_plans, table_name
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.session.backend import sign
 from harborctl.load.session.locks import stay_idle
+from harborctl.load.write.bad_row import Silent
 from harborctl.sources.files import check_unchanged
 from harborctl.sources.splits import Divisible, Piece
 
@@ -110,8 +111,8 @@ class LocalWorker:
                 target = locked_target(connection, name, options, has_turn=True)
                 plans = make_plans(connection, target, [source], options)
                 take_users_path(connection)
-                rows = stream_rows([source], plans, options, rejects, _Silent())
-                account = carry_out(connection, rows, options, rejects, _Silent()).account
+                rows = stream_rows([source], plans, options, rejects, Silent())
+                account = carry_out(connection, rows, options, rejects, Silent()).account
                 found = rejects.read([source]) if rejects else ()
                 rejected = keep(connection, self._order.load_id, piece, found)
                 whole, read = self._order.digests[piece.file], source.result().sha256
@@ -166,15 +167,6 @@ class LocalWorker:
 
 
 @dataclass(slots=True)
-class _Silent:
-    """Workers tell nobody how far they are; who drives them does."""
-
-    def start(self, total_bytes: int | None) -> None: ...
-    def bytes_read(self, count: int) -> None: ...
-    def rows_sent(self, count: int) -> None: ...
-    def stage(self, what: str) -> None: ...
-
-
 @dataclass(slots=True)
 class WorkerProcess:
     """The worker of a process of its own."""

@@ -30,6 +30,22 @@ class Progress(Protocol):
         """What the load does now, in a word or two."""
 
 
+class Silent:
+    """Tells nobody."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """See `Progress`."""
+
+    def bytes_read(self, count: int) -> None:
+        """See `Progress`."""
+
+    def rows_sent(self, count: int) -> None:
+        """See `Progress`."""
+
+    def stage(self, what: str) -> None:
+        """See `Progress`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a writer did: rows sent, and rows that the server says went in. A trigger may have dropped the others."""
