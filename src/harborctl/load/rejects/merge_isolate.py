@@ -3,7 +3,8 @@
 All rows are tried in one statement. If that fails, rows which a query shows to violate the constraint are taken out;
 else the rows are halved by their numbers, each half a statement of its own over a view of the staging table. How many
 rows are tried together goes down with each refusal, and doubles with each success. Rows that refer to others of their
-table wait for these: what waits is tried together, as long as more goes in.
+table wait for these: what waits is tried together, as long as more goes in. Those that seem to refer to nothing come
+last, so that the others, which may refer to each other in rings, are whole.
 """
 
 from __future__ import annotations
