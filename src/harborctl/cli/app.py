@@ -14,6 +14,7 @@ from typer.main import get_command
 from harborctl.cli import count, db, doctor, export, history, load, migrate, query, report, stock, tables
 from harborctl.cli import run as run_job
 from harborctl.cli.error_lines import info_of, tell_error
+from harborctl.cli.help import Group
 from harborctl.cli.invocation import Summarized, drop, stderr_console
 from harborctl.cli.log_lines import LogFormat, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
@@ -30,7 +31,8 @@ STOPS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
 app = typer.Typer(
     name="harborctl",
-    help="Load CSV and Parquet files into PostgreSQL, fast and safely.",
+    cls=Group,
+    help="Load files into PostgreSQL, fast and safely.",
     epilog="A first try that needs no database of your own: harborctl load samples/products.csv -t harbor.products",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harborctl.cli.help import Group
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import LockHeld, UsageError
 
@@ -23,7 +24,9 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def register(app: typer.Typer) -> None:
     """Add the group `db` to the application."""
-    group = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL, which needs no database of your own.")
+    group = typer.Typer(
+        cls=Group, no_args_is_help=True, help="The embedded PostgreSQL, which needs no database of your own."
+    )
     command(group, "start")(start)
     command(group, "stop")(stop)
     command(group, "status")(status)

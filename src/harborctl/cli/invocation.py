@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,6 +21,7 @@ from typing import Annotated, Any, TextIO, get_type_hints
 import typer
 from rich.console import Console
 
+from harborctl.cli.help import Command, HelpAllOption, command_with
 from harborctl.cli.log_lines import JsonFormatter, LogFormat, TextFormatter, json_line
 from harborctl.errors import HarborctlError, Interrupted, UsageError
 from harborctl.model import ConnectionOptions
@@ -138,10 +139,11 @@ class Summarized(Exception):
 
 
 def command(
-    app: typer.Typer, name: str, *, table: type | None = None, **settings: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    app: typer.Typer, name: str, *, table: type | None = None, usual: Collection[str] = (), examples: str = "",
+    **settings: Any,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:  # fmt: skip
     """Register a function `f(invocation, **own_options)` as a command that also takes the common options, and before
-    its own those that the dataclass `table` declares."""
+    its own those that the dataclass `table` declares. With `usual`, `--help` shows these only, and these `examples`."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
@@ -156,6 +158,7 @@ def command(
 
         @wraps(function)
         def wrapper(**arguments: Any) -> None:
+            arguments.pop(_HELP_ALL.name, None)
             for given in ("connection", *(parameter.name for parameter in own)):
                 _refuse_url(arguments[given], given)
             invocation = _invocation(**{key: arguments.pop(key) for key in common_names})
@@ -165,14 +168,18 @@ def command(
                 # Typer would end with the right code, and without a word.
                 raise Interrupted("interrupted") from error
 
-        parameters = [*own, *common]
+        parameters = [*own, *common, *([_HELP_ALL] if usual else [])]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         del wrapper.__wrapped__  # Typer would look through it and miss the common options
-        app.command(name, **settings)(wrapper)
+        kind = command_with(frozenset({*usual, "help", "help_all"}), examples) if usual else Command
+        app.command(name, cls=kind, **settings)(wrapper)
         return function
 
     return register
+
+
+_HELP_ALL = inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAllOption)
 
 
 def _parameter(declared: Declared) -> inspect.Parameter:

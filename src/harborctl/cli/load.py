@@ -50,9 +50,22 @@ EXAMPLES = """
 """
 
 
+# What nine of ten loads need.
+USUAL = (
+    "table", "mode", "key", "create", "dry_run", "format", "on_error", "map", "set", "delimiter", "url", "json",
+)  # fmt: skip
+FEW_EXAMPLES = """
+[bold]Examples[/bold]
+
+  harborctl load people.csv --create --key id
+
+  harborctl load 'feeds/*.csv' -t harbor.variants --mode upsert --key sku --on-error reject
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    command(app, "load", table=LoadOptions, epilog=EXAMPLES)(load)
+    command(app, "load", table=LoadOptions, usual=USUAL, examples=FEW_EXAMPLES, epilog=EXAMPLES)(load)
 
 
 def load(
@@ -62,7 +75,7 @@ def load(
     ping: PingOption = None,
     **given: Any,
 ) -> None:
-    """Load CSV or Parquet files into one table, all or nothing.
+    """Load files into one table, all or nothing.
 
     Columns are matched by name. Columns that the file lacks get their default. One bad row and nothing is committed.
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harborctl.cli.help import Group
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import ExitCode, Interrupted, UsageError
 from harborctl.plain_text import as_json, visible
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     """Add `migrate` and its commands."""
     group = typer.Typer(
         name="migrate",
+        cls=Group,
         help="Make, change and drop the tables of harborctl: the ledger, and Harbor's shop.",
         no_args_is_help=True,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harborctl.cli import stock_expire
+from harborctl.cli.help import Group
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import ErrorInfo, SourceFormat
@@ -73,6 +74,7 @@ def register(app: typer.Typer) -> None:
     """Add the group `stock` to the application."""
     group = typer.Typer(
         name="stock",
+        cls=Group,
         help="Reserve, release, confirm and expire stock, and never sell a piece twice.",
         no_args_is_help=True,
     )
