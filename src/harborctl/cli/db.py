@@ -24,9 +24,8 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def register(app: typer.Typer) -> None:
     """Add the group `db` to the application."""
-    group = typer.Typer(
-        cls=Group, no_args_is_help=True, help="The embedded PostgreSQL, which needs no database of your own."
-    )
+    about = "The embedded PostgreSQL, which needs no database of your own."
+    group = typer.Typer(cls=Group, no_args_is_help=True, help=about)
     command(group, "start")(start)
     command(group, "stop")(stop)
     command(group, "status")(status)

@@ -52,7 +52,7 @@ EXAMPLES = """
 
 # What nine of ten loads need.
 USUAL = (
-    "table", "mode", "key", "create", "dry_run", "format", "on_error", "map", "set", "delimiter", "url", "json",
+    "table", "mode", "key", "create", "dry_run", "format", "on_error", "map", "set", "delimiter", "url",
 )  # fmt: skip
 FEW_EXAMPLES = """
 [bold]Examples[/bold]
