@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-import harborctl.sources.csv.source
+import harborctl.sources.csv.arrow_reader
 from harborctl.db.engine import Database
 from harborctl.load.options import load_options
 from harborctl.load.run.loader import LoadFailed, run_load
@@ -115,8 +115,8 @@ def test_forced_nulls_are_those_of_copy(
         options = LoadOptions((str(path),), table="t", dialect=dialect, writer=writer, ledger=False)
         with pytest.MonkeyPatch.context() as patch:
             if slowly:
-                patch.setattr(harborctl.sources.csv.source.CsvSource, "_simple_batch", lambda *_: None)
-                patch.setattr(harborctl.sources.csv.source.CsvSource, "_quoting_is_plain", lambda *_: False)
+                patch.setattr(harborctl.sources.csv.arrow_reader.ArrowReader, "lines", lambda *_: None)
+                patch.setattr(harborctl.sources.csv.arrow_reader.ArrowReader, "records", lambda *_: None)
             try:
                 run_load(Database(engine, "test", embedded=False), options, Silent())
             except LoadFailed as failed:

@@ -26,13 +26,13 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-import harborctl.sources.csv.source
+import harborctl.sources.csv.splitter
 from harborctl.db.engine import Database
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.write.bad_row import Silent
 from harborctl.model import CsvDialect, LoadOptions, LoadResult, OnError, RejectOptions, SourceFormat, WriterName
+from harborctl.sources.csv.dialect import byte_dialect
 from harborctl.sources.csv.records import LineEnd, records, whole_records
-from harborctl.sources.csv.source import byte_dialect
 from tests.conftest import engine_of, made_database, ours
 from tests.load.sizes import SOURCE_EXAMPLES
 
@@ -263,7 +263,7 @@ def test_every_source_gives_what_copy_stores(
     for way, writer, on_error in loads:
         rejects = RejectOptions(OnError(on_error), file=str(tmp_path / "r.csv"), force=True)
         with pytest.MonkeyPatch.context() as patch, WAYS[way](example.text, tmp_path) as source:
-            patch.setattr(harborctl.sources.csv.source, "BLOCK_BYTES", example.block)
+            patch.setattr(harborctl.sources.csv.splitter, "BLOCK_BYTES", example.block)
             result = oracle.loaded(source, example, WriterName(writer), rejects)
         stored = oracle.emptied(example)
         if on_error == "abort":

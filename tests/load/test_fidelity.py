@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-import harborctl.sources.csv.source
+import harborctl.sources.csv.splitter
 from harborctl.db.engine import Database, open_database
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.write.bad_row import Silent
@@ -179,16 +179,16 @@ class Oracle:
             batch_size=example.batch_size,
         )
         connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.Identifier(self.table)))
-        usual = harborctl.sources.csv.source.BLOCK_BYTES
+        usual = harborctl.sources.csv.splitter.BLOCK_BYTES
         # Not too many blocks: of those before the last two dozen the copy writer no longer knows where they stood.
-        harborctl.sources.csv.source.BLOCK_BYTES = max(example.block_bytes, len(example.data) // 16)
+        harborctl.sources.csv.splitter.BLOCK_BYTES = max(example.block_bytes, len(example.data) // 16)
         try:
             result = run_load(database, options, Silent())
         except LoadFailed as error:
             assert self.stored(connection) == []
             return error
         finally:
-            harborctl.sources.csv.source.BLOCK_BYTES = usual
+            harborctl.sources.csv.splitter.BLOCK_BYTES = usual
         rows = self.stored(connection)
         assert result.inserted == len(rows)
         return rows

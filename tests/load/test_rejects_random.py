@@ -16,8 +16,8 @@ from harborctl.db.engine import Database
 from harborctl.load.run.loader import run_load
 from harborctl.load.write.bad_row import Silent
 from harborctl.model import LoadOptions, OnError, RejectOptions, WriterName
+from harborctl.sources.csv.dialect import byte_dialect
 from harborctl.sources.csv.records import records
-from harborctl.sources.csv.source import byte_dialect
 from tests.conftest import engine_of, made_database, ours
 from tests.load.sizes import EXAMPLES
 

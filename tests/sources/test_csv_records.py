@@ -119,7 +119,7 @@ def test_blocks_end_at_records_wherever_the_reads_fall(tmp_path: Path, monkeypat
     path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows), newline="")
     expected = [(a, 'x\n,"y"\r\n' if b.startswith('"') else b) for a, b in rows]
     for size in (1, 2, 3, 7, 64, 1000):
-        monkeypatch.setattr("harborctl.sources.csv.source.BLOCK_BYTES", size)
+        monkeypatch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", size)
         source = CsvSource(SourceFile("x.csv", path, SourceFormat.CSV), CsvDialect())
         batches = list(source.batches([0, 1]))
         got = [(row["0"], row["1"]) for batch in batches for row in batch.records.to_pylist()]
@@ -319,8 +319,8 @@ STRAYS: dict[str, tuple[bytes, Rows, list[bytes]]] = {
 def test_no_line_end_divides_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, block: int) -> None:
     text, good, bad = STRAYS[name]
     (tmp_path / "x.csv").write_bytes(text)
-    monkeypatch.setattr("harborctl.sources.csv.source.BLOCK_BYTES", block)
-    monkeypatch.setattr("harborctl.sources.csv.source.READ_BYTES", block)
+    monkeypatch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", block)
+    monkeypatch.setattr("harborctl.sources.csv.splitter.READ_BYTES", block)
     taken = []
 
     def take(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
@@ -372,7 +372,7 @@ def test_mixed_line_ends_are_read_as_copy_reads_them(
     text = "".join(f"{first},{second}{end}" for first, second, end in rows)
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harborctl.sources.csv.source.BLOCK_BYTES", block)
+        patch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", block)
         found = read(path, dialect)
     expected = copied(oracle, text.encode(), dialect)
     if expected is None and found is not None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import harborctl.sources.csv.source
+import harborctl.sources.csv.splitter
 from harborctl.errors import BadRow, HarborctlError, SourceError, UsageError
 from harborctl.model import CsvDialect, ExtraFields, ShortRows, SourceFormat
 from harborctl.sources.csv.source import CsvSource
@@ -167,7 +167,7 @@ def test_rows_and_their_lines_are_those_of_the_model(
     text, dialect = case
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
-    monkeypatch.setattr(harborctl.sources.csv.source, "BLOCK_BYTES", block)
+    monkeypatch.setattr(harborctl.sources.csv.splitter, "BLOCK_BYTES", block)
     found = read(path, dialect)
     expected = model(text, dialect, 3)
     assert (found.good, found.bad) == (expected.good, expected.bad)

@@ -22,7 +22,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import feather
 from pyarrow.parquet import encryption
 
-import harborctl.sources.csv.source
+import harborctl.sources.csv.arrow_reader
 import harborctl.sources.open
 from harborctl.errors import BadRow, SourceError
 from harborctl.model import LoadOptions, OnError, RejectOptions, SourceFormat
@@ -259,7 +259,7 @@ def test_a_column_whose_name_is_no_text(tmp_path: Path, suffix: str) -> None:
 
 def test_arrow_leaves_signals_to_python() -> None:
     """Ctrl-C and SIGTERM end a load whatever it does; Arrow's own handlers lose some while it reads CSV."""
-    assert harborctl.sources.csv.source  # which settles it
+    assert harborctl.sources.csv.arrow_reader  # which settles it
     received: list[int] = []
 
     class Signalling(io.BytesIO):

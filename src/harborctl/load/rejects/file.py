@@ -260,8 +260,8 @@ class _AsCsv:
         self._out.write(text if isinstance(text, bytes) else self._encoder.encode(text))
 
     def _split(self, text: bytes) -> list[bytes]:
+        from harborctl.sources.csv.dialect import byte_dialect
         from harborctl.sources.csv.records import field_texts
-        from harborctl.sources.csv.source import byte_dialect
 
         return field_texts(text, byte_dialect(self._dialect))
 
