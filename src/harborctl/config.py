@@ -22,14 +22,12 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from harborctl.errors import UsageError
+from harborctl.nearest import nearest_or_all
 from harborctl.plain_text import SECRETS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 DEFAULT_NAME = "harborctl.toml"
 
@@ -102,17 +100,6 @@ def load_config(path: str | None) -> Config:
     return _config(document, file)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known name which `name` was probably meant to be, or all of them."""
-    import difflib
-
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"Did you mean {close[0]}?"
-    return f"There is {', '.join(names)}." if names else None
-
-
 def _config(document: dict[str, Any], file: Path) -> Config:
     _require_known(document, ("connections", "jobs", "reports"), "", file)
     connections, defaults = {}, list[str]()
@@ -165,7 +152,9 @@ def _typed(document: dict[str, Any], key: str, kind: type, called: str, file: Pa
 def _require_known(table: dict[str, Any], known: tuple[str, ...], prefix: str, file: Path) -> None:
     for key in table:
         if key not in known:
-            raise UsageError(f"{file} has an unknown key {prefix}{key}", code="bad_config", hint=nearest(key, known))
+            raise UsageError(
+                f"{file} has an unknown key {prefix}{key}", code="bad_config", hint=nearest_or_all(key, known)
+            )
 
 
 def _wrong_type(key: str, called: str, file: Path) -> UsageError:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from harborctl.plain_text import masked
+from harborctl.sqlstate import INSUFFICIENT_PRIVILEGE
 
 
 class ExitCode(IntEnum):
@@ -129,7 +130,7 @@ class StatementFailed(HarborctlError):
 class AccessDenied(StatementFailed):
     """The database user lacks a privilege."""
 
-    default_code = "42501"
+    default_code = INSUFFICIENT_PRIVILEGE
 
 
 class BadRow(HarborctlError):

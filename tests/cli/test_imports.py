@@ -14,7 +14,6 @@ HEAVY = {
     "importlib.metadata",
     "matplotlib",
     "msgspec",
-    "pandas",
     "pgpq",
     "prometheus_client",
     "psycopg",

@@ -45,10 +45,10 @@ def copied(connection: psycopg.Connection[Any], text: bytes, dialect: CsvDialect
     return connection.execute("SELECT a, b FROM oracle").fetchall()
 
 
-def read(path: Path, dialect: CsvDialect) -> Rows | None:
+def read(path: Path, dialect: CsvDialect, block: int | None = None) -> Rows | None:
     """What our source makes of the file; None if it refuses."""
     try:
-        source = CsvSource(SourceFile(str(path), path, SourceFormat.CSV), dialect)
+        source = source_of(path, dialect, block)
     except BadRow:
         return None
     try:
@@ -113,14 +113,13 @@ def test_line_ends(text: bytes, count: int) -> None:
     assert line_ends(text) == count
 
 
-def test_blocks_end_at_records_wherever_the_reads_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_end_at_records_wherever_the_reads_fall(tmp_path: Path) -> None:
     rows = [(str(number), '"x\n,""y""\r\n"' if number % 7 == 0 else f"plain {number}") for number in range(500)]
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows), newline="")
     expected = [(a, 'x\n,"y"\r\n' if b.startswith('"') else b) for a, b in rows]
     for size in (1, 2, 3, 7, 64, 1000):
-        monkeypatch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", size)
-        source = CsvSource(SourceFile("x.csv", path, SourceFormat.CSV), CsvDialect())
+        source = CsvSource(SourceFile("x.csv", path, SourceFormat.CSV), CsvDialect(), block_bytes=size)
         batches = list(source.batches([0, 1]))
         got = [(row["0"], row["1"]) for batch in batches for row in batch.records.to_pylist()]
         assert got == expected
@@ -179,9 +178,9 @@ def test_an_empty_file_has_no_header(tmp_path: Path) -> None:
 ESCAPING = ByteDialect(b",", b'"', b"\\", frozenset([b""]))
 
 
-def ends_in_pieces(text: bytes, dialect: ByteDialect, sizes: list[int]) -> tuple[list[int], bool]:
+def ends_in_pieces(text: bytes, dialect: ByteDialect, sizes: list[int], walked: int) -> tuple[list[int], bool]:
     """Where the text is cut, and whether it ends in quotes."""
-    ends, places, cut, pending, position = RecordEnds(dialect), [], 0, b"", 0
+    ends, places, cut, pending, position = RecordEnds(dialect, walked=walked), [], 0, b"", 0
     while position < len(text):
         size = sizes[position % len(sizes)]
         pending += text[position : position + size]
@@ -206,9 +205,7 @@ def ends_in_pieces(text: bytes, dialect: ByteDialect, sizes: list[int]) -> tuple
 def test_text_in_pieces_is_cut_behind_records_only(
     text: str, dialect: ByteDialect, sizes: list[int], walked: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harborctl.sources.csv.records.WALKED_QUOTES", walked)
-        places, inside = ends_in_pieces(text.encode(), dialect, sizes)
+    places, inside = ends_in_pieces(text.encode(), dialect, sizes, walked)
     found = list(records(text.encode(), dialect, LineEnd.LF))
     ends = [record.end for record in found if record.closed and record.end < len(text)]
     assert set(places) <= {*ends, len(text)}
@@ -220,8 +217,8 @@ def test_text_in_pieces_is_cut_behind_records_only(
 # -- large and broken files
 
 
-def source_of(path: Path, dialect: CsvDialect | None = None) -> CsvSource:
-    return CsvSource(SourceFile(str(path), path, SourceFormat.CSV), dialect or CsvDialect())
+def source_of(path: Path, dialect: CsvDialect | None = None, block: int | None = None) -> CsvSource:
+    return CsvSource(SourceFile(str(path), path, SourceFormat.CSV), dialect or CsvDialect(), block_bytes=block)
 
 
 def rows_of(source: CsvSource) -> list[list[str | None]]:
@@ -316,11 +313,9 @@ STRAYS: dict[str, tuple[bytes, Rows, list[bytes]]] = {
 
 @pytest.mark.parametrize("block", [1, 7, 16, 64, 1000])
 @pytest.mark.parametrize("name", STRAYS)
-def test_no_line_end_divides_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, block: int) -> None:
+def test_no_line_end_divides_a_record(tmp_path: Path, name: str, block: int) -> None:
     text, good, bad = STRAYS[name]
     (tmp_path / "x.csv").write_bytes(text)
-    monkeypatch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", block)
-    monkeypatch.setattr("harborctl.sources.csv.splitter.READ_BYTES", block)
     taken = []
 
     def take(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
@@ -328,7 +323,7 @@ def test_no_line_end_divides_a_record(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "unquoted " in error.message
         taken.append(record)
 
-    source = source_of(tmp_path / "x.csv")
+    source = source_of(tmp_path / "x.csv", block=block)
     batches = list(source.batches([0, 1], (), take))
     rows = [tuple(row.values()) for batch in batches for row in batch.records.to_pylist()]
     assert (rows, taken) == (good, bad)
@@ -371,9 +366,7 @@ def test_mixed_line_ends_are_read_as_copy_reads_them(
     path, dialect = tmp_path / "x.csv", CsvDialect(header=False)
     text = "".join(f"{first},{second}{end}" for first, second, end in rows)
     path.write_bytes(text.encode())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harborctl.sources.csv.splitter.BLOCK_BYTES", block)
-        found = read(path, dialect)
+    found = read(path, dialect, block)
     expected = copied(oracle, text.encode(), dialect)
     if expected is None and found is not None:
         outside = '"'.join(

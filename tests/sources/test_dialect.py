@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import harborctl.sources.csv.splitter
 from harborctl.errors import BadRow, HarborctlError, SourceError, UsageError
 from harborctl.model import CsvDialect, ExtraFields, ShortRows, SourceFormat
 from harborctl.sources.csv.source import CsvSource
@@ -96,10 +95,10 @@ def model(text: str, dialect: CsvDialect, width: int) -> Rows:
     return rows
 
 
-def read(path: Path, dialect: CsvDialect, *, piece: tuple[int, int] | None = None) -> Rows:
+def read(path: Path, dialect: CsvDialect, block: int | None = None, *, piece: tuple[int, int] | None = None) -> Rows:
     """The same by the reader that loads use."""
     file = find_files([str(path)], SourceFormat.CSV)[0]
-    source: Any = CsvSource(file, dialect)
+    source: Any = CsvSource(file, dialect, block_bytes=block)
     if piece is not None:
         source.close()
         source = divisible(file, source, dialect).open(*piece)
@@ -161,14 +160,11 @@ def examples(draw: st.DrawFn) -> tuple[str, CsvDialect]:
 @given(case=examples())
 @example(("a;b;c\n\n \n1;2;3\nTOTAL\n\n", CsvDialect(";", header=False, skip_footer=1, skip_blank_lines=True)))
 @example((" 1 ; NA ;\n", CsvDialect(";", header=False, trim=True, nulls=("NA",))))
-def test_rows_and_their_lines_are_those_of_the_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, case: tuple[str, CsvDialect]
-) -> None:
+def test_rows_and_their_lines_are_those_of_the_model(tmp_path: Path, block: int, case: tuple[str, CsvDialect]) -> None:
     text, dialect = case
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
-    monkeypatch.setattr(harborctl.sources.csv.splitter, "BLOCK_BYTES", block)
-    found = read(path, dialect)
+    found = read(path, dialect, block)
     expected = model(text, dialect, 3)
     assert (found.good, found.bad) == (expected.good, expected.bad)
 

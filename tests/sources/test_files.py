@@ -200,12 +200,9 @@ WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_source_that_is_opened_in_its_turn_gives_rows_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_source_that_is_opened_in_its_turn_gives_rows_again(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name, pa.table({"n": range(20_000)}))
-    monkeypatch.setattr(harborctl.sources.open, "OPEN_AT_ONCE", 0)
-    (source,) = open_sources(LoadOptions((str(tmp_path / name),), rejects=RejectOptions(OnError.REJECT)))
+    (source,) = open_sources(LoadOptions((str(tmp_path / name),), rejects=RejectOptions(OnError.REJECT)), most_open=0)
     read = [str(value) for batch in source.batches([0], (), _nobody) for value in batch.records.column(0).to_pylist()]
     assert read == [str(number) for number in range(20_000)]
     again = list(source.originals([3, 19_000]))

@@ -10,6 +10,7 @@ import typer
 
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import UsageError
+from harborctl.nearest import nearest_or_all
 from harborctl.plain_text import as_json, visible
 
 EXAMPLES = """
@@ -49,12 +50,11 @@ def history(
 
     A load that was killed is `lost`: the ledger says that it runs, but its database session is gone.
     """
-    from harborctl.config import nearest
     from harborctl.db.engine import open_database
     from harborctl.load.ledger.history import STATUSES, one_load, past_loads
 
     if status is not None and status not in STATUSES:
-        raise UsageError(f"{status} is no status of a load", hint=nearest(status, STATUSES))
+        raise UsageError(f"{status} is no status of a load", hint=nearest_or_all(status, STATUSES))
     begin = _since(since) if since else None
     with open_database(invocation.connection) as database:
         if load_id is not None:

@@ -14,6 +14,7 @@ from harborctl.cli.invocation import Invocation, Summarized, command
 from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, HarborctlError, UsageError
 from harborctl.model import ErrorInfo, Lock
+from harborctl.nearest import nearest_or_all
 from harborctl.plain_text import as_json, said, visible
 
 if TYPE_CHECKING:
@@ -138,12 +139,12 @@ def _day(given: str | None) -> date:
 
 
 def _only(job: Job, names: list[str]) -> Job:
-    from harborctl.config import nearest
-
     known = [load.name for load in job.loads]
     for name in names:
         if name not in known:
-            raise UsageError(f"job {job.name} has no load {name}", code="no_such_load", hint=nearest(name, known))
+            raise UsageError(
+                f"job {job.name} has no load {name}", code="no_such_load", hint=nearest_or_all(name, known)
+            )
     if not names:
         return job
     return replace(job, loads=tuple(load for load in job.loads if load.name in names), after=(), reports=())

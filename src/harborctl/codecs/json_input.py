@@ -12,11 +12,10 @@ import pyarrow as pa
 
 from harborctl.codecs.typed_input import Unstorable
 from harborctl.sources.json_values import fields_of, items_of, string_of
+from harborctl.sqlstate import INVALID_TEXT_REPRESENTATION, PROGRAM_LIMIT_EXCEEDED
 
 if TYPE_CHECKING:
     from harborctl.db.catalog import TargetColumn
-
-INVALID_TEXT_REPRESENTATION, PROGRAM_LIMIT_EXCEEDED = "22P02", "54000"
 
 # MAXDIM of utils/array.h.
 MOST_DIMENSIONS = 6

@@ -39,6 +39,12 @@ from harborctl.codecs.text_input import (
     numeric_scale,
 )
 from harborctl.errors import TargetError
+from harborctl.sqlstate import (
+    CHARACTER_NOT_IN_REPERTOIRE,
+    DATETIME_FIELD_OVERFLOW,
+    INVALID_TEXT_REPRESENTATION,
+    NUMERIC_VALUE_OUT_OF_RANGE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +53,6 @@ if TYPE_CHECKING:
 
     Way = Callable[[pa.Array], pa.Array]
     TextWay = Callable[[pa.DataType, TargetColumn], Way]
-
-NUMBER_OUT_OF_RANGE, TIME_OUT_OF_RANGE, NOT_IN_REPERTOIRE, UNTRANSLATABLE = "22003", "22008", "22021", "22P02"
 
 # PostgreSQL's first day is 4714-11-24 BC, Julian day 0. Its last timestamp lies beyond Arrow's.
 _FIRST_DAY, _LAST_DAY = -2440588, 2145042905
@@ -426,13 +430,13 @@ def _first_unstorable(array: pa.Array, way: Way, column: TargetColumn, error: Ex
         kind = kind.value_type
     if isinstance(error, UnicodeDecodeError) or is_text(kind) or is_binary(kind):
         reason = f"the bytes are not UTF-8, and column {column.name} is {column.type}"
-        return Unstorable(low, told, NOT_IN_REPERTOIRE, reason)
+        return Unstorable(low, told, CHARACTER_NOT_IN_REPERTOIRE, reason)
     if isinstance(error, Inexpressible):
-        return Unstorable(low, told, UNTRANSLATABLE, f"{told} cannot be written as {column.type}: {error}")
+        return Unstorable(low, told, INVALID_TEXT_REPRESENTATION, f"{told} cannot be written as {column.type}: {error}")
     return Unstorable(
         low,
         told,
-        TIME_OUT_OF_RANGE if types.is_temporal(kind) else NUMBER_OUT_OF_RANGE,
+        DATETIME_FIELD_OVERFLOW if types.is_temporal(kind) else NUMERIC_VALUE_OUT_OF_RANGE,
         f"{told} cannot be stored in {column.type} unchanged: it is out of range, or would be rounded",
     )
 

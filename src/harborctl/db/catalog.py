@@ -6,7 +6,6 @@ know: a domain's base type, a generated column, whether a default exists without
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,13 @@ from sqlalchemy.types import UserDefinedType
 
 from harborctl.db.search_path import users_path
 from harborctl.errors import TargetError, UsageError
+from harborctl.nearest import nearest
+from harborctl.sqlstate import UNDEFINED_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import BindParameter, ColumnElement, Connection
-
-UNDEFINED_TABLE = "42P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -600,10 +599,3 @@ def _nearest(connection: Connection, name: str) -> str | None:
     spellings.update({full: full for full in spellings.values()})
     match = nearest(name, list(spellings))
     return f"Did you mean {spellings[match]}?" if match else None
-
-
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The most similar of `names`, if one is similar at all."""
-    folded = {candidate.lower(): candidate for candidate in names}
-    match = difflib.get_close_matches(name.lower(), folded, n=1)
-    return folded[match[0]] if match else None

@@ -11,6 +11,7 @@ from harborctl.db.catalog import split_name
 from harborctl.db.failures import translated
 from harborctl.db.search_path import on_empty_path, on_users_path, users_path
 from harborctl.errors import AccessDenied, HarborctlError, TargetError, UsageError
+from harborctl.sqlstate import INSUFFICIENT_PRIVILEGE, INVALID_SCHEMA_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +43,20 @@ def creation_place(connection: Connection, name: str) -> tuple[str, str]:
         schema = next((each for each in path if each != "pg_catalog" and not each.startswith("pg_temp")), None)
     if schema is None:
         raise TargetError(
-            f"no schema to make {name} in: the search path is empty", code="3F000", hint="Name one: -t SCHEMA.TABLE."
+            f"no schema to make {name} in: the search path is empty",
+            code=INVALID_SCHEMA_NAME,
+            hint="Name one: -t SCHEMA.TABLE.",
         )
     may_create = connection.execute(_MAY_CREATE, {"schema": schema}).scalar_one_or_none()
     if may_create is None:
         quoted = sql.Identifier(schema).as_string()
-        raise TargetError(f"there is no schema {schema}", code="3F000", hint=f"Make it: CREATE SCHEMA {quoted}.")
+        raise TargetError(
+            f"there is no schema {schema}", code=INVALID_SCHEMA_NAME, hint=f"Make it: CREATE SCHEMA {quoted}."
+        )
     if not may_create:
         raise AccessDenied(
             f"this user may not make a table in schema {schema}",
-            code="42501",
+            code=INSUFFICIENT_PRIVILEGE,
             hint="Its owner can GRANT CREATE ON SCHEMA to this user; -t SCHEMA.TABLE names another schema.",
         )
     return schema, table

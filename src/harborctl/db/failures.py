@@ -18,6 +18,7 @@ import psycopg
 from psycopg import pq
 from sqlalchemy.exc import DBAPIError
 
+from harborctl import sqlstate
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, StatementFailed, TargetError
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ _CHECK_SERVER = "Check the host and the port, and that the server runs and lets 
 # Why a server turns a session away.
 _REFUSALS = {
     "28P01": _CHECK_LOGIN,
-    "28000": _CHECK_LOGIN,
-    "3D000": "Check the database's name; createdb makes a new one.",
-    "42501": "Ask the database's owner to GRANT CONNECT to this user.",
-    "53300": "Too many sessions are open: try again later, or raise the server's max_connections.",
-    "57P03": "The server is starting or stopping: try again in a moment.",
+    sqlstate.INVALID_AUTHORIZATION_SPECIFICATION: _CHECK_LOGIN,
+    sqlstate.INVALID_CATALOG_NAME: "Check the database's name; createdb makes a new one.",
+    sqlstate.INSUFFICIENT_PRIVILEGE: "Ask the database's owner to GRANT CONNECT to this user.",
+    sqlstate.TOO_MANY_CONNECTIONS: "Too many sessions are open: try again later,"
+    " or raise the server's max_connections.",
+    sqlstate.CANNOT_CONNECT_NOW: "The server is starting or stopping: try again in a moment.",
 }
 
 # Why a handshake of TLS failed. libpq has no codes for these: a hint is the most that is taken from its text, which it
@@ -57,18 +59,19 @@ _TLS = {
 }
 
 # The server ends the session, or the network did. Class 08 says so too.
-_LOST = {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
+_LOST = {sqlstate.ADMIN_SHUTDOWN, sqlstate.CRASH_SHUTDOWN, sqlstate.CANNOT_CONNECT_NOW, "57P05", "25P03", "25P04"}
 
 _HINTS = {
-    "23505": "Another row has this value; where it is the row's key, --mode upsert updates that row.",
-    "25006": "This server takes no writes: name the primary, not a standby.",
-    "40001": "Another transaction changed the same rows: run it again.",
-    "40P01": "Another transaction and this one waited for each other: run it again.",
-    "42501": "Ask the owner to GRANT this privilege to the database user.",
-    "53100": "The server's disk is full: make room there, and run it again.",
-    "53200": "The server is out of memory: try again later, or with smaller batches.",
-    "55P03": "Another session holds the lock: try again later, or raise --lock-timeout.",
-    "57014": "It took longer than statement_timeout (--statement-timeout raises it), or somebody cancelled it.",
+    sqlstate.UNIQUE_VIOLATION: "Another row has this value; where it is the row's key, --mode upsert updates that row.",
+    sqlstate.READ_ONLY_SQL_TRANSACTION: "This server takes no writes: name the primary, not a standby.",
+    sqlstate.SERIALIZATION_FAILURE: "Another transaction changed the same rows: run it again.",
+    sqlstate.DEADLOCK_DETECTED: "Another transaction and this one waited for each other: run it again.",
+    sqlstate.INSUFFICIENT_PRIVILEGE: "Ask the owner to GRANT this privilege to the database user.",
+    sqlstate.DISK_FULL: "The server's disk is full: make room there, and run it again.",
+    sqlstate.OUT_OF_MEMORY: "The server is out of memory: try again later, or with smaller batches.",
+    sqlstate.LOCK_NOT_AVAILABLE: "Another session holds the lock: try again later, or raise --lock-timeout.",
+    sqlstate.QUERY_CANCELED: "It took longer than statement_timeout (--statement-timeout raises it),"
+    " or somebody cancelled it.",
 }
 
 
@@ -99,9 +102,9 @@ def translate(error: Exception) -> HarborctlError:
             hint="Check that the server runs, and run the command again.",
         )
     kind: type[HarborctlError] = StatementFailed
-    if state == "42501":
+    if state == sqlstate.INSUFFICIENT_PRIVILEGE:
         kind = AccessDenied
-    elif state in {"42P01", "3F000"}:
+    elif state in {sqlstate.UNDEFINED_TABLE, sqlstate.INVALID_SCHEMA_NAME}:
         kind = TargetError
     return kind(
         _words(cause),

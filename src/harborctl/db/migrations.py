@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import CheckConstraint, Connection, Engine, PrimaryKeyConstraint, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+from harborctl import sqlstate
 from harborctl.db.failures import translated
 from harborctl.db.rights import VERSION_TABLE, grants
 from harborctl.db.tables import (
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
 METADATA = {"ledger": ledger, "harbor": harbor}
 
 # An object of that name is there already; or what is there belongs to somebody else.
-_IN_THE_WAY = {"42P07", "42710", "42701"}
-_NOT_OWNED = "42501"
-_NO_SUCH_COLUMN = "42703"
+_IN_THE_WAY = {sqlstate.DUPLICATE_TABLE, sqlstate.DUPLICATE_OBJECT, sqlstate.DUPLICATE_COLUMN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +213,7 @@ def _found(connection: Connection) -> set[str]:
     try:
         return set(connection.scalars(text("SELECT version_num FROM harborctl.alembic_version")))
     except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) == _NO_SUCH_COLUMN:
+        if getattr(error.orig, "sqlstate", None) == sqlstate.UNDEFINED_COLUMN:
             raise UsageError(
                 f"{LEDGER_SCHEMA}.{VERSION_TABLE} has no column version_num: it is none of harborctl's",
                 code="foreign_migration",
@@ -544,7 +543,7 @@ def _migrate(engine: Engine, run: Callable[[Config], None], afterwards: Sequence
     except CommandError as error:
         raise UsageError(f"{error}", hint="`harborctl migrate history` lists the revisions.") from error
     except HarborctlError as error:
-        if error.code in {*_IN_THE_WAY, _NOT_OWNED} and isinstance(error.__cause__, DBAPIError):
+        if error.code in {*_IN_THE_WAY, sqlstate.INSUFFICIENT_PRIVILEGE} and isinstance(error.__cause__, DBAPIError):
             raise _with_owner(engine, error, error.__cause__.statement or "") from error
         raise
     return moved
@@ -571,6 +570,6 @@ def _with_owner(engine: Engine, error: HarborctlError, statement: str) -> Harbor
         name = max(named, key=len)
         message = f"{message}: {name} belongs to {owners[name]}"
         hint = f"No migration of harborctl made it: rename {name}, or move it to another schema."
-        if error.code == _NOT_OWNED:
+        if error.code == sqlstate.INSUFFICIENT_PRIVILEGE:
             hint = f"Run `harborctl migrate` as {owners[name]}, or ask that user for the right."
     return type(error)(message, code=error.code, hint=hint)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Boolean, Integer, bindparam, literal_column, select, table, text
 from sqlalchemy.sql.elements import quoted_name
 
-from harborctl.db.catalog import UNDEFINED_TABLE, find_target, split_name
+from harborctl.db.catalog import find_target, split_name
 from harborctl.db.search_path import on_users_path, users_path
 from harborctl.errors import TargetError
+from harborctl.sqlstate import UNDEFINED_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection

@@ -17,8 +17,9 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from harborctl.config import load_config, nearest
+from harborctl.config import load_config
 from harborctl.errors import UsageError
+from harborctl.nearest import nearest_or_all
 
 if TYPE_CHECKING:
     from harborctl.config import Config
@@ -93,7 +94,7 @@ def _named(name: str, config: Config) -> Address:
         raise UsageError(
             f"the configuration has no connection {name}",
             code="no_such_connection",
-            hint=nearest(name, config.connections)
+            hint=nearest_or_all(name, config.connections)
             or f'Add [connections.{name}] with url = "postgresql://…" to harborctl.toml.',
         )
     return parse(config.connections[name].resolved(name), f"connection {name}")
@@ -135,7 +136,7 @@ def _split_query(query: str, source: str) -> tuple[list[str], bool | None]:
             raise UsageError(
                 f"the URL of {source} has an unknown parameter {keyword}",
                 code="bad_url",
-                hint=nearest(keyword, known | {"pgbouncer"}),
+                hint=nearest_or_all(keyword, known | {"pgbouncer"}),
             )
     return kept, pgbouncer
 
@@ -151,7 +152,7 @@ def _check_values(parameters: dict[str, str], source: str) -> None:
             raise UsageError(
                 f"{keyword} in {source} is none of {', '.join(choices)}",
                 code="bad_url",
-                hint=nearest(value, choices),
+                hint=nearest_or_all(value, choices),
             )
 
 

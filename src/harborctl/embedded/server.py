@@ -29,6 +29,7 @@ from urllib.parse import quote
 
 from harborctl.embedded.programs import FOLDERS, find_programs, require_wheel, wanted_version
 from harborctl.errors import ConnectionFailed, UsageError
+from harborctl.sqlstate import DISK_FULL
 
 if sys.platform == "win32":
     raise UsageError(
@@ -339,7 +340,7 @@ class Server:
         if any(os.strerror(errno.ENOSPC) in line for line in words):
             return ConnectionFailed(
                 f"the disk is full that holds the embedded database {self.data}",
-                code="53100",
+                code=DISK_FULL,
                 hint="Make room there, and run it again: the server starts again by itself, with what was committed.",
             )
         return ConnectionFailed(f"the embedded server {what}: {' / '.join(words)}", hint=f"See {self.log}.")

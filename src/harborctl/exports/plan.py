@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
-from harborctl.db.catalog import described, nearest
+from harborctl.db.catalog import described
 from harborctl.db.relations import find_relation, is_pattern, matching, quoted, require_one_expression
 from harborctl.db.search_path import on_users_path
 from harborctl.errors import AccessDenied, TargetError, UsageError
+from harborctl.nearest import did_you_mean
 from harborctl.reports.formats import Format, format_of
 from harborctl.reports.parse import parse_report
+from harborctl.sqlstate import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +109,7 @@ def _found(connection: Connection, names: Sequence[str]) -> list[Relation]:
     if unreadable := [relation.label for relation in found.values() if not relation.readable]:
         raise AccessDenied(
             f"this user may not read {', '.join(unreadable)}",
-            code="42501",
+            code=INSUFFICIENT_PRIVILEGE,
             hint="Ask its owner for GRANT SELECT, or leave it out.",
         )
     return list(found.values())
@@ -180,7 +182,7 @@ def _columns(connection: Connection, relation: Relation, options: ExportOptions)
         return [_named(connection, relation, name) for name in options.columns]
     found = [column.name for column in described(connection, relation).columns if not column.generated]  # type: ignore[arg-type]
     if not found:
-        raise TargetError(f"{relation.label} has no columns that can be loaded again", code="42703")
+        raise TargetError(f"{relation.label} has no columns that can be loaded again", code=UNDEFINED_COLUMN)
     return found
 
 
@@ -189,11 +191,10 @@ def _named(connection: Connection, relation: Relation, name: str) -> str:
     for wanted in (name, name.lower()):
         if wanted in names:
             return wanted
-    close = nearest(name, names)
     raise TargetError(
         f"{relation.label} has no column {name}",
-        code="42703",
-        hint=f"Did you mean {close}?" if close else f"See `harborctl tables {relation.label}`.",
+        code=UNDEFINED_COLUMN,
+        hint=did_you_mean(name, names) or f"See `harborctl tables {relation.label}`.",
     )
 
 

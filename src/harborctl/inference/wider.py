@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harborctl.errors import TargetError
 from harborctl.inference.kinds import MOST_PRECISION
+from harborctl.sqlstate import DATATYPE_MISMATCH
 
 if TYPE_CHECKING:
     from harborctl.inference.columns import Inferred
@@ -27,7 +28,7 @@ def wider(one: Inferred, other: Inferred) -> Inferred:
     if found is None:
         raise TargetError(
             f"column {one.name} is {one.type} in one source, and {other.type} in another",
-            code="42804",
+            code=DATATYPE_MISMATCH,
             column=one.name,
             hint=f"Say which type it is to have with --type '{one.name}=TYPE'.",
         )

@@ -27,18 +27,21 @@ import shlex
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from harborctl.config import Config, nearest
 from harborctl.errors import Location, UsageError
 from harborctl.jobs.mistakes import first_mistake
 from harborctl.jobs.placeholders import dated, mistake_in
 from harborctl.jobs.toml_lines import line_of
 from harborctl.load.options import load_options
 from harborctl.model import LoadOptions
+from harborctl.nearest import nearest_or_all
 from harborctl.options import declared
+
+if TYPE_CHECKING:
+    from harborctl.config import Config
 
 # SQL is sent as it is written.
 _SQL = {"after", "check"}
@@ -109,7 +112,7 @@ def find_job(config: Config, name: str, day: date) -> Job:
         raise UsageError(
             f"{config.file} has no job {name}",
             code="no_such_job",
-            hint=nearest(name, config.jobs) or f"Add [[jobs.{name}.loads]] to it.",
+            hint=nearest_or_all(name, config.jobs) or f"Add [[jobs.{name}.loads]] to it.",
         )
     place = Place(config.file, ("jobs", name))
     model = _model()
@@ -135,7 +138,7 @@ def _job(name: str, read: Any, loads: tuple[JobLoad, ...], config: Config) -> Jo
         raise (place / "connection").wrong(
             f"names {read.connection}, which is no connection of this file",
             code="no_such_connection",
-            hint=nearest(read.connection, config.connections) or f"Add [connections.{read.connection}] to it.",
+            hint=nearest_or_all(read.connection, config.connections) or f"Add [connections.{read.connection}] to it.",
         )
     for number, sql in enumerate(read.after):
         if _is_empty(sql):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from harborctl.config import nearest
+from harborctl.nearest import did_you_mean, nearest_or_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def first_mistake(invalid: ValidationError, job: type[BaseModel], place: str) ->
         path = path[: path.index("parameters") + 2]
     kind = found["type"]
     if kind == "extra_forbidden":
-        return Mistake(path, "is an unknown key", nearest(str(path[-1]), _keys_beside(path, job)))
+        return Mistake(path, "is an unknown key", nearest_or_all(str(path[-1]), _keys_beside(path, job)))
     if kind == "missing":
         return _lacking(path, place)
     if kind == "too_short":
@@ -81,8 +81,7 @@ def _nearest_choice(found: ErrorDetails) -> str | None:
     if found["type"] != "enum" or not isinstance(found["input"], str):
         return None
     choices = str(found.get("ctx", {})["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-    hint = nearest(found["input"], choices)
-    return hint if hint and hint.startswith("Did") else None
+    return did_you_mean(found["input"], choices)
 
 
 def _as_written(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, LockHeld, SourceError, UsageError
 from harborctl.model import Lock
 from harborctl.plain_text import masked
+from harborctl.sqlstate import ACTIVE_SQL_TRANSACTION, INVALID_TRANSACTION_TERMINATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ SEVERITY = (
 )
 
 # What a statement says that may have no transaction around it, or ends it.
-NO_TRANSACTION = {"25001", "2D000"}
+NO_TRANSACTION = {ACTIVE_SQL_TRANSACTION, INVALID_TRANSACTION_TERMINATION}
 
 
 class JobStatus(StrEnum):

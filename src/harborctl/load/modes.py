@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, select
 
+from harborctl import sqlstate
 from harborctl.db.cascades import Along, counts_rows, rows_before, taken_along, taken_since
 from harborctl.db.statistics import analyze, touched
 from harborctl.errors import BadRow, StatementFailed, TargetError
-from harborctl.load.merge.key_watch import KEY_HINT, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
+from harborctl.load.merge.key_watch import KEY_HINT
 from harborctl.load.merge.preview import emptied, merge_changes
 from harborctl.load.merge.statements import FEW_ROWS, Merge, Missing
 from harborctl.load.plan.plan import Route
@@ -101,7 +102,7 @@ def _check_rules(target: Target, mode: Mode) -> None:
         raise TargetError(
             f"{target.label} cannot be loaded in mode {mode}: rules put other statements in the place of the load's"
             f" ({names})",
-            code="0A000",
+            code=sqlstate.FEATURE_NOT_SUPPORTED,
             hint=f"Load another table and INSERT from there; or do without the rule: {'; '.join(off)}",
         )
 
@@ -114,26 +115,28 @@ def check_target(target: Target, mode: Mode) -> None:
     """
     if target.kind == "m":
         raise TargetError(
-            f"{target.label} is a materialized view", code="42809", hint="Load the tables that it is made from."
+            f"{target.label} is a materialized view",
+            code=sqlstate.WRONG_OBJECT_TYPE,
+            hint="Load the tables that it is made from.",
         )
     _check_rules(target, mode)
     if mode is Mode.REPLACE and target.kind not in "rp":
         raise TargetError(
             f"{target.label} is a {'view' if target.kind == 'v' else 'foreign table'}, which mode replace cannot empty",
-            code="42809",
+            code=sqlstate.WRONG_OBJECT_TYPE,
             hint="Name the table behind it.",
         )
     if mode is Mode.REPLACE and target.references:
         pointing = ", ".join(f"{reference.name} of {reference.table}" for reference in target.references)
         raise TargetError(
             f"{target.label} cannot be emptied: foreign keys point at it ({pointing})",
-            code="0A000",
+            code=sqlstate.FEATURE_NOT_SUPPORTED,
             hint="Use --mode sync: it deletes only the rows that the source lacks.",
         )
     if mode in {Mode.REPLACE, Mode.SYNC} and target.filtered:
         raise TargetError(
             f"row-level security may hide rows of {target.label} from this user: it cannot become equal to a file",
-            code="42501",
+            code=sqlstate.INSUFFICIENT_PRIVILEGE,
             hint="Use --mode upsert, or a user with BYPASSRLS.",
         )
 
@@ -276,17 +279,17 @@ def _merge_isolated(
     late = LateRejects(connection, plan, rejects, staging, merge)
     if not key.is_plain:
         for number in merge.without_key(connection):
-            late.reject(number, Reason(NOT_NULL_VIOLATION, f"the key {key.label} of this row is NULL"))
+            late.reject(number, Reason(sqlstate.NOT_NULL_VIOLATION, f"the key {key.label} of this row is NULL"))
     unkeyed = len(rejects)
     for number in merge.new_rows(connection) if _fills_no_new_row(plan, options.merge) else ():
-        late.reject(number, Reason(NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
+        late.reject(number, Reason(sqlstate.NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
     duplicates = 0
     if _have_duplicates(connection, rows, merge, staged - late.count):
         which = options.merge.on_duplicate
         if which is OnDuplicate.ERROR:
             for number, value in merge.repeated(connection):
                 message = f"its key ({value}) is also that of an earlier row"
-                late.reject(number, Reason(UNIQUE_VIOLATION, message))
+                late.reject(number, Reason(sqlstate.UNIQUE_VIOLATION, message))
         else:
             duplicates = merge.drop_duplicates(connection, which)
     deleted = _Deleted()
@@ -346,7 +349,7 @@ def _refuse_new(connection: Connection, rows: Rows, options: MergeOptions, merge
     if _fills_no_new_row(rows.plan, options) and (number := merge.first_new(connection)) is not None:
         raise BadRow(
             _lacking(rows.plan),
-            code=NOT_NULL_VIOLATION,
+            code=sqlstate.NOT_NULL_VIOLATION,
             location=rows.places.of(number),
             column=rows.plan.lacks[0],
             hint="Leave new rows alone with --update-only, or fill the columns with --map or --set.",
@@ -358,7 +361,7 @@ def _settle_duplicates(connection: Connection, rows: Rows, options: MergeOptions
     if not key.is_plain and (number := merge.first_without_key(connection)) is not None:
         raise BadRow(
             f"the key {key.label} of this row is NULL",
-            code=NOT_NULL_VIOLATION,
+            code=sqlstate.NOT_NULL_VIOLATION,
             location=rows.places.of(number),
             hint=KEY_HINT,
         )
@@ -370,7 +373,7 @@ def _settle_duplicates(connection: Connection, rows: Rows, options: MergeOptions
         first, second = rows.places.of(numbers[0]), rows.places.of(numbers[1])
         raise BadRow(
             f"its key ({value}) is also that of {first.file}, line {first.line}",
-            code=UNIQUE_VIOLATION,
+            code=sqlstate.UNIQUE_VIOLATION,
             location=second,
             value=value,
             hint="Let the last or first such row win with --on-duplicate last or first.",

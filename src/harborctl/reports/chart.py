@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from harborctl.config import nearest
 from harborctl.errors import UsageError
+from harborctl.nearest import nearest_or_all
 from harborctl.reports.result import Kind, Result
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def watched(result: Result, options: ChartOptions) -> tuple[Result, Points]:
 def _index(columns: tuple[Column, ...], name: str) -> int:
     names = [column.name for column in columns]
     if name not in names:
-        raise UsageError(f"the report has no column {name}", code="no_such_column", hint=nearest(name, names))
+        raise UsageError(f"the report has no column {name}", code="no_such_column", hint=nearest_or_all(name, names))
     return names.index(name)
 
 

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harborctl.config import nearest
 from harborctl.errors import HarborctlError, UsageError
+from harborctl.nearest import nearest_or_all
 from harborctl.reports.parse import parse_report
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def find_report(name: str, folders: list[Folder]) -> Report:
         return _read(name, name, Path(name))
     reports = {report.name: report for report in found_reports(folders)}
     if name not in reports:
-        raise UsageError(f"there is no report {name}", code="no_such_report", hint=nearest(name, reports))
+        raise UsageError(f"there is no report {name}", code="no_such_report", hint=nearest_or_all(name, reports))
     return reports[name].read()
 
 

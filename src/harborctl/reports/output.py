@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from harborctl.errors import HarborctlError, UsageError
+from harborctl.whole_file import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,20 +78,14 @@ def file_output(path: Path) -> Iterator[IO[bytes]]:
         with _told(str(path)), path.open("wb") as stream:
             yield stream
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _told(str(path)):
-        try:
-            with temporary.open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            if path.exists():
-                shutil.copymode(path, temporary)
-            temporary.replace(path)
-        except BaseException:  # Ctrl-C, too
-            with suppress(OSError):  # never hides why we are here
-                temporary.unlink()
-            raise
+    with _told(str(path)), written_whole(path, _replace) as stream:
+        yield stream
+
+
+def _replace(new: Path, path: Path) -> None:
+    if path.exists():
+        shutil.copymode(path, new)
+    new.replace(path)
 
 
 # As Linux and macOS name the open files of a process.

@@ -22,6 +22,7 @@ from harborctl.reports.lexer import NAME, NotSql, Token, line_and_column, pieces
 from harborctl.reports.moments import local_now
 from harborctl.reports.report import Parameter, Report
 from harborctl.reports.values import TYPE_NAMES, BadValue, Bounds, ParameterType, parameter_type
+from harborctl.sqlstate import READ_ONLY_SQL_TRANSACTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ class _Parser:
             raise self.located(
                 StatementFailed(
                     f"a report may only read, and this one begins with {keyword}",
-                    code="25006",  # read_only_sql_transaction
+                    code=READ_ONLY_SQL_TRANSACTION,  # read_only_sql_transaction
                     hint="A report is one SELECT or WITH … SELECT.",
                 ),
                 first.offset,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harborctl.config import nearest
 from harborctl.errors import UsageError
+from harborctl.nearest import nearest_or_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +141,7 @@ def _about(parameter: Parameter) -> str:
 
 def _unknown(report: Report, name: str) -> UsageError:
     names = [parameter.name for parameter in report.parameters]
-    hint = nearest(name, names) or "It takes none."
+    hint = nearest_or_all(name, names) or "It takes none."
     return _wrong(f"report {report.name} has no parameter {name!r}", code="unknown_parameter", hint=hint)
 
 

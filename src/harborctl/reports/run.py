@@ -17,16 +17,18 @@ from sqlalchemy import bindparam, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
-from harborctl.db.catalog import find_target, nearest
+from harborctl.db.catalog import find_target
 from harborctl.db.engine import milliseconds
 from harborctl.db.export import TypedValue, copied
 from harborctl.db.failures import translate
 from harborctl.db.relations import quoted
 from harborctl.db.search_path import take_users_path
 from harborctl.errors import HarborctlError, Location, TargetError, UsageError
+from harborctl.nearest import did_you_mean
 from harborctl.plain_text import visible
 from harborctl.reports.lexer import line_and_column
 from harborctl.reports.result import Column, Kind, Result
+from harborctl.sqlstate import QUERY_CANCELED, READ_ONLY_SQL_TRANSACTION, UNDEFINED_COLUMN, UNDEFINED_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -243,9 +245,9 @@ def _column_of(target: Target, name: str) -> str:
     quotes = re.fullmatch(r'"((?:[^"]|"")+)"', name)
     column = target.column(name) or target.column(quotes[1].replace('""', '"') if quotes else name.lower())
     if column is None:
-        close = nearest(name, [column.name for column in target.columns])
-        hint = f"Did you mean {close}?" if close else f"See `harborctl tables {target.label}`."
-        raise TargetError(f"{target.label} has no column {name}", code="42703", hint=hint)
+        names = [column.name for column in target.columns]
+        hint = did_you_mean(name, names) or f"See `harborctl tables {target.label}`."
+        raise TargetError(f"{target.label} has no column {name}", code=UNDEFINED_COLUMN, hint=hint)
     return column.name
 
 
@@ -354,16 +356,15 @@ def _limited(cursor: CursorResult[Any], limit: int | None) -> Batches:
 
 # What the general hints do not know about a report.
 _HINTS = {
-    "25006": "A report runs in a read-only transaction: it can read and no more.",
-    "57014": "It took longer than --timeout allows, or somebody cancelled it.",
+    READ_ONLY_SQL_TRANSACTION: "A report runs in a read-only transaction: it can read and no more.",
+    QUERY_CANCELED: "It took longer than --timeout allows, or somebody cancelled it.",
 }
-_UNDEFINED_TABLE = "42P01"
 
 
 def _explained(failure: HarborctlError, report: Report) -> HarborctlError:
     """The failure, with the hint that fits a report."""
     failure.hint = _HINTS.get(failure.code, failure.hint)
-    if failure.code == _UNDEFINED_TABLE and report.built_in:
+    if failure.code == UNDEFINED_TABLE and report.built_in:
         failure.hint = "`harborctl migrate up` makes the tables that built-in reports read."
     return failure
 

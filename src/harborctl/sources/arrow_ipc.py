@@ -136,7 +136,7 @@ class ArrowSource:
                 self._reader = self._opened()
             yield from self._read()
             return
-        for _, text in self._again.blocks([Block(0, 0, self.size or self._raw.position, 1, plain=False)]):
+        for _, text, _ in self._again.blocks([(Block(0, 0, self.size or self._raw.position, 1, plain=False), [])]):
             yield from pa.ipc.open_stream(text)
 
     def _read(self) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pyarrow as pa
 
 from harborctl.errors import Location, SourceError
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -50,11 +51,15 @@ class Malformed(Protocol):
     def __call__(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None: ...
 
 
+def nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+    """Takes malformed records that somebody has had already."""
+
+
 def bad_names(file: str) -> SourceError:
     """The names of the columns of a typed source are not text."""
     return SourceError(
         f"a column of {file} has a name that is not UTF-8",
-        code="22021",
+        code=CHARACTER_NOT_IN_REPERTOIRE,
         hint="Let the program that wrote it give the column another name.",
     )
 

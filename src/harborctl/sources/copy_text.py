@@ -15,13 +15,13 @@ from pyarrow import csv as arrow_csv
 
 from harborctl.model import SourceFormat
 from harborctl.sources.lines import BadLine
+from harborctl.sqlstate import BAD_COPY_FILE_FORMAT, CHARACTER_NOT_IN_REPERTOIRE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.model import CsvDialect
 
-BAD_COPY_FILE_FORMAT = "22P04"
 NULL = "\\N"
 
 _COPY = re.compile(r"COPY (?P<table>.+?) \((?P<columns>.*)\) FROM stdin;\s*$")
@@ -140,11 +140,13 @@ class CopyText:
             return _ESCAPE.sub(lambda found: _LETTERS.get(found[3], found[3]), field)
         found = _ESCAPE.sub(_as_surrogate, field).encode("utf-8", "surrogateescape")
         if not self._utf8 and not found.isascii():
-            raise BadLine("an escape of a byte is read in files of UTF-8 only", code="22021")
+            raise BadLine("an escape of a byte is read in files of UTF-8 only", code=CHARACTER_NOT_IN_REPERTOIRE)
         try:
             return found.decode()
         except UnicodeDecodeError as error:
-            raise BadLine(f"the bytes {found[error.start : error.end].hex(' ')} are not UTF-8", code="22021") from error
+            raise BadLine(
+                f"the bytes {found[error.start : error.end].hex(' ')} are not UTF-8", code=CHARACTER_NOT_IN_REPERTOIRE
+            ) from error
 
 
 # A backslash that is itself escaped begins no escape, and costs the exact way only.

@@ -11,6 +11,7 @@ import codecs
 import re
 
 from harborctl.errors import UsageError
+from harborctl.nearest import did_you_mean
 
 # What the server knows and Python does not: EUC_TW, MULE_INTERNAL; SQL_ASCII is no encoding.
 _POSTGRES = {
@@ -78,13 +79,10 @@ def codec_of(name: str) -> str:
 
 
 def _nearest(name: str) -> str:
-    import difflib
     from encodings.aliases import aliases
 
-    names = {each.lower(): each for each in (*aliases, *aliases.values(), *_POSTGRES)}
-    usable = {lower: each for lower, each in names.items() if _is_usable(each)}
-    close = difflib.get_close_matches(name.lower(), usable, n=1)
-    return f"Did you mean {usable[close[0]]}?" if close else "Say for example utf-8, latin1, WIN1252 or utf-16."
+    usable = filter(_is_usable, (*aliases, *aliases.values(), *_POSTGRES))
+    return did_you_mean(name, usable) or "Say for example utf-8, latin1, WIN1252 or utf-16."
 
 
 def _is_usable(name: str) -> bool:

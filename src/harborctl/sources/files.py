@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from harborctl.errors import SourceChanged, SourceError, UsageError
 from harborctl.model import LayoutOptions, SourceFormat
+from harborctl.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -334,14 +335,12 @@ def _changed(file: SourceFile, how: str) -> SourceChanged:
 
 
 def _nearest(path: Path) -> str | None:
-    import difflib
-
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return f"The folder {printable(str(path.parent))} cannot be read."
-    match = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {printable(str(path.parent / match[0]))}?" if match else None
+    match = nearest(path.name, names)
+    return f"Did you mean {printable(str(path.parent / match))}?" if match else None
 
 
 def open_bytes(file: SourceFile) -> BinaryIO:

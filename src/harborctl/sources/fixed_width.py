@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 from harborctl.errors import UsageError
 from harborctl.model import SourceFormat
 from harborctl.sources.lines import BadLine
+from harborctl.sqlstate import BAD_COPY_FILE_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harborctl.model import CsvDialect
-
-BAD_COPY_FILE_FORMAT = "22P04"
 
 
 class FixedWidth:

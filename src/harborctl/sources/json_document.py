@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harborctl.errors import BadRow, Location, SourceError
 from harborctl.sources.json_text import json_text
 from harborctl.sources.json_values import NotJson, fields_of
+from harborctl.sqlstate import INVALID_JSON_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from harborctl.sources.files import ByteStream
 
 READ_BYTES = 1024 * 1024
-INVALID_JSON = "22032"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 # Numbers are not made: nobody asks for them. `strict` refuses line ends in texts, so that all others are white space.
@@ -224,7 +224,7 @@ class _Text:
         near = self._buffer[self._place : self._place + 40]
         return BadRow(
             message,
-            code=INVALID_JSON,
+            code=INVALID_JSON_TEXT,
             location=Location(self._name, line),
             value=near.encode("utf-8", "replace").decode() or None,
         )

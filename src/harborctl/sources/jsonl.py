@@ -19,7 +19,7 @@ import pyarrow as pa
 from harborctl.errors import BadRow, Location
 from harborctl.model import FileResult, SourceFormat
 from harborctl.sources.agreement import is_utf8
-from harborctl.sources.batch import RAW_COLUMN, REJECT_COLUMNS, Batch, Original
+from harborctl.sources.batch import RAW_COLUMN, REJECT_COLUMNS, Batch, Original, nobody
 from harborctl.sources.files import HashingReader, open_bytes, open_content
 from harborctl.sources.json_text import json_text
 from harborctl.sources.json_values import (
@@ -36,17 +36,13 @@ from harborctl.sources.json_values import (
 from harborctl.sources.line_blocks import KEPT_OF_TOO_LONG, LineBlock, LineBlocks
 from harborctl.sources.read_again import KEPT_IN_MEMORY, Block, PushedBack, Rereadable, by_block
 from harborctl.sources.transcode import Utf8Reader, shown, undecodable
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INVALID_JSON_TEXT, PROGRAM_LIMIT_EXCEEDED, UNDEFINED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from harborctl.sources.batch import Malformed
     from harborctl.sources.files import ByteStream, SourceFile
-
-INVALID_JSON = "22032"
-CHARACTER_NOT_IN_REPERTOIRE = "22021"
-UNDEFINED_COLUMN = "42703"
-PROGRAM_LIMIT_EXCEEDED = "54000"
 
 # jsonb takes no more, and a gzip of half a megabyte can hold a line of half a gigabyte.
 MAX_RECORD_BYTES = 256 * 1024 * 1024
@@ -165,17 +161,10 @@ class JsonLinesSource:
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
-        wanted = {}
-        self._malformed = _nobody
-
-        def blocks() -> Iterator[Block]:
-            for block, inside in by_block(self._blocks, rows):
-                wanted[block.offset] = inside
-                yield block
-
-        for block, text in self._file.blocks(blocks()):
+        self._malformed = nobody
+        for block, text, inside in self._file.blocks(by_block(self._blocks, rows)):
             entries = self._entries(LineBlock(text, block.offset, block.first_line))
-            for row in wanted.pop(block.offset):
+            for row in inside:
                 yield Original(entries[row].line, entries[row].text)
 
     def position(self) -> int:
@@ -335,7 +324,7 @@ class JsonLinesSource:
         except NotJson as error:
             is_other = text.strip(_BLANK)[:1] != b"{"
             reason = "this line is not a JSON object" if is_other else f"this line is not JSON: {error}"
-            raise BadRow(reason, code=INVALID_JSON, location=location, value=shown(text)) from error
+            raise BadRow(reason, code=INVALID_JSON_TEXT, location=location, value=shown(text)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +348,6 @@ class _Kept:
         data = self._stream.read(size)
         self._kept.write(data)
         return data
-
-
-def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
-    """Takes what was handed over before."""
 
 
 def _raw_text(fields: Fields) -> bytes:

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from harborctl.errors import BadRow, Location, SourceError
 from harborctl.sources.agreement import is_utf8
-from harborctl.sources.batch import Batch, Original
+from harborctl.sources.batch import Batch, Original, nobody
 from harborctl.sources.csv.records import csv_record
 from harborctl.sources.line_blocks import KEPT_OF_TOO_LONG, LineBlock, LineBlocks
 from harborctl.sources.read_again import Block, Rereadable, by_block
 from harborctl.sources.transcode import shown, undecodable
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, PROGRAM_LIMIT_EXCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -131,17 +132,10 @@ class LineSource:
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`: the records as CSV."""
-        wanted = {}
-        self._malformed = _nobody
-
-        def blocks() -> Iterator[Block]:
-            for block, inside in by_block(self._blocks, rows):
-                wanted[block.offset] = inside
-                yield block
-
-        for block, text in self._file.blocks(blocks()):
+        self._malformed = nobody
+        for block, text, inside in self._file.blocks(by_block(self._blocks, rows)):
             entries = self._entries(LineBlock(text, block.offset, block.first_line))
-            for row in wanted.pop(block.offset):
+            for row in inside:
                 yield Original(entries[row].line, csv_record(entries[row].fields))
 
     def position(self) -> int:
@@ -222,13 +216,13 @@ class LineSource:
         if too_long or len(line) > self._limit:
             raise BadLine(
                 f"this line is larger than {self._limit:,} bytes",
-                code="54000",
+                code=PROGRAM_LIMIT_EXCEEDED,
                 hint="If it is really one record, raise the limit with --max-record-bytes.",
             )
         if (broken := undecodable(line, self._encoding)) is not None:
             raise BadLine(
                 f"the bytes {broken.hex(' ')} are not {self._encoding.upper()}",
-                code="22021",
+                code=CHARACTER_NOT_IN_REPERTOIRE,
                 hint="Say what the file is written in, for example --encoding latin-1 or --encoding cp1252.",
             )
         return self._lines.fields(line.decode())
@@ -250,7 +244,3 @@ class _Entry:
 def _readable(line: bytes) -> str:
     """A line as text, whatever it holds."""
     return line.decode(errors="replace").rstrip("\r\n")
-
-
-def _nobody(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
-    """Takes what was handed over before."""

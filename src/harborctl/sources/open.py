@@ -57,7 +57,9 @@ _OPTIONS = {"nulls": "--null", "header": "--no-header"}
 OPEN_AT_ONCE = 32
 
 
-def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None) -> list[Source]:
+def open_sources(
+    options: LoadOptions, found: Sequence[SourceFile] | None = None, most_open: int = OPEN_AT_ONCE
+) -> list[Source]:
     """Every source that `options` names, or was found of them, in load order, opened far enough to know its columns.
 
     In a load that puts bad rows aside what can be read only once is kept, to be read again.
@@ -67,7 +69,7 @@ def open_sources(options: LoadOptions, found: Sequence[SourceFile] | None = None
     """
     files = find_files(options.sources, options.format, options.layout) if found is None else found
     refuse_strange_options(options.dialect, files)
-    open_at_once = len(files) <= OPEN_AT_ONCE
+    open_at_once = len(files) <= most_open
     sources: list[Source] = []
     try:
         for file in files:

@@ -22,6 +22,7 @@ from harborctl.sources.batch import FINER, Batch, Original, bad_names
 from harborctl.sources.files import SourceFile, sha256_of
 from harborctl.sources.mapped import Mapped
 from harborctl.sources.sizes import BATCH_BYTES, BATCH_ROWS, bytes_per_row, cut, rows_within
+from harborctl.sqlstate import DATETIME_FIELD_OVERFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +41,6 @@ KEY_MATERIAL = b'"keyMaterialType"'
 # Files of larger rows are mapped: pyarrow writes pages of a thousand rows, however large, and buffers for them would be
 # most of the memory.
 MAPPED_ROW_BYTES = 16 * 1024
-
-DATETIME_OVERFLOW = "22008"
 
 
 class ParquetSource:
@@ -200,7 +199,7 @@ class ParquetSource:
     def _too_fine(self, row: int) -> BadRow:
         return BadRow(
             "a moment before 1677 or after 2262 is finer than microseconds",
-            code=DATETIME_OVERFLOW,
+            code=DATETIME_FIELD_OVERFLOW,
             location=Location(self.name, row),
             hint="Write the column as timestamps of microseconds; INT96 is deprecated.",
         )

@@ -99,8 +99,8 @@ class Rereadable:
             self.content = HashingReader(cast("BinaryIO", open_content(self.raw, file)), hashes=hashes)
         self.text = self._as_utf8(self.content)
 
-    def blocks(self, wanted: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
-        """The text of these blocks, which rise.
+    def blocks(self, wanted: Iterable[tuple[Block, list[int]]]) -> Iterator[tuple[Block, bytes, list[int]]]:
+        """The text of these blocks, which rise, between the block and what else is said of it.
 
         Raises:
             SourceChanged: the file is not the one that was read.
@@ -117,9 +117,9 @@ class Rereadable:
             seekable = as_on_disk and self._kept is None
             stream, position = (None if seekable else self._decoded(raw)), 0
             left = b""
-            for block in wanted:
+            for block, inside in wanted:
                 if stream is None:
-                    yield block, raw.read_at(block.offset, block.length)
+                    yield block, raw.read_at(block.offset, block.length), inside
                     continue
                 pieces, needed = [left], block.offset + block.length - position - len(left)
                 while needed > 0 and (data := stream.read(SKIPPED_BYTES)):
@@ -130,7 +130,7 @@ class Rereadable:
                 text = b"".join(pieces)
                 start = block.offset - position
                 left, position = text[start + block.length :], block.offset + block.length
-                yield block, text[start : start + block.length]
+                yield block, text[start : start + block.length], inside
         finally:
             if self._kept is None:
                 raw.close()

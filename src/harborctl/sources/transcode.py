@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harborctl.errors import SourceError
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE
 
 if TYPE_CHECKING:
     from harborctl.sources.files import ByteStream
@@ -42,7 +43,7 @@ class Utf8Reader:
             except UnicodeError as error:
                 raise SourceError(
                     f"{self._name} is not {self._encoding.upper()}: it does not begin with a byte order mark",
-                    code="22021",
+                    code=CHARACTER_NOT_IN_REPERTOIRE,
                     hint=f"Try --encoding {self._encoding}-le or --encoding {self._encoding}-be, or utf-8.",
                 ) from error
             if not data:

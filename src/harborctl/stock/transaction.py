@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_harbor
 from harborctl.errors import ConnectionFailed, HarborctlError
+from harborctl.sqlstate import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ RETRIES = 4
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 # Deadlocks, serialization failures, lock timeouts: others, such as loads, lock in an order of their own.
-_IN_THE_WAY = {"40P01", "40001", "55P03"}
+_IN_THE_WAY = {DEADLOCK_DETECTED, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
 
 _WRITTEN = select(func.set_config("harbor.stock_movements", "written", True))
 

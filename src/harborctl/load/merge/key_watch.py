@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harborctl.errors import BadRow, Location
+from harborctl.sqlstate import NOT_NULL_VIOLATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from harborctl.load.plan.plan import Plan
     from harborctl.sources.batch import Batch
 
-NOT_NULL_VIOLATION = "23502"
-UNIQUE_VIOLATION = "23505"
 KEY_HINT = "A row without a key matches no row: fill it in, or choose another --key."
 
 

@@ -50,10 +50,10 @@ from sqlalchemy.schema import CreateIndex
 from harborctl.db.constraints import constraints_of, named
 from harborctl.db.failures import translate
 from harborctl.errors import StatementFailed
-from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
 from harborctl.load.write.insert import insert_into
 from harborctl.load.write.staging import free_name
 from harborctl.model import Account, Mode, OnDuplicate
+from harborctl.sqlstate import UNIQUE_VIOLATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harborctl.codecs.typed_input import Unstorable
-from harborctl.db.catalog import nearest
 from harborctl.errors import UsageError
-from harborctl.load.plan.source_columns import NO_SUCH_COLUMN, listed
+from harborctl.load.plan.source_columns import listed
 from harborctl.model import SourceFormat
+from harborctl.nearest import did_you_mean
+from harborctl.sqlstate import INVALID_TEXT_REPRESENTATION, UNDEFINED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from harborctl.sources.batch import Columns
 
 EVERY = "*"
-INVALID_TEXT_REPRESENTATION = "22P02"
 
 _WITH_DECIMALS = frozenset({"numeric", "float4", "float8"})
 _WITH_COMMA = r"^[\s\v]*[-+]?[0-9]*,[0-9]*([eE][-+]?[0-9]+)?[\s\v]*$"
@@ -70,11 +70,10 @@ def check_forced(source: Columns, dialect: CsvDialect, filled: Collection[str]) 
     for option, names in (("--force-null", dialect.force_null), ("--force-not-null", dialect.force_not_null)):
         for name in names:
             if name != EVERY and name not in filled:
-                close = nearest(name, list(filled))
                 raise UsageError(
                     f"{option} names column {name}, which {source.name} does not fill",
-                    code=NO_SUCH_COLUMN,
-                    hint=f"Did you mean {close}?" if close else f"It takes columns of the table: {listed(filled)}.",
+                    code=UNDEFINED_COLUMN,
+                    hint=did_you_mean(name, filled) or f"It takes columns of the table: {listed(filled)}.",
                 )
 
 

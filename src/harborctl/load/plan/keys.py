@@ -10,18 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harborctl.db.catalog import nearest
+from harborctl import sqlstate
 from harborctl.errors import AccessDenied, TargetError, UsageError
-from harborctl.load.plan.source_columns import NO_SUCH_COLUMN
 from harborctl.model import Mode
+from harborctl.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harborctl.db.catalog import Target, UniqueKey
     from harborctl.model import MergeOptions
-
-NO_SUCH_KEY = "42P10"
 
 # `''::text` in an expression as the server writes it, spaces taken out.
 _CAST = re.compile(r"""::[\w."]+(\(\d+(,\d+)?\))?(\[\])*""")
@@ -63,7 +61,7 @@ def plan_merge(
     if target.kind not in "rp":
         raise TargetError(
             f"{target.label} is a {_RELATIONS[target.kind]}, which has no unique index for mode {mode} to go by",
-            code="42809",
+            code=sqlstate.WRONG_OBJECT_TYPE,
             hint="Name the table below it." if target.kind == "v" else "Load it with --mode append.",
         )
     key = _chosen_key(target, mode, options.key, names)
@@ -71,7 +69,7 @@ def plan_merge(
         if name not in names:
             raise TargetError(
                 f"the source lacks column {name}, which the key {key.label} of {target.label} is on",
-                code=NO_SUCH_COLUMN,
+                code=sqlstate.UNDEFINED_COLUMN,
                 column=name,
                 hint=f"Name one with --map SOURCE={name}, or choose another --key.",
             )
@@ -85,7 +83,7 @@ def plan_merge(
     if options.newest_by and options.newest_by not in names:
         raise UsageError(
             f"--newest-by names column {options.newest_by}, which the source lacks",
-            code=NO_SUCH_COLUMN,
+            code=sqlstate.UNDEFINED_COLUMN,
             hint="Name a column that both the source and the table have.",
         )
     if options.newest_by:
@@ -118,7 +116,7 @@ def _chosen_key(target: Target, mode: Mode, wanted: Sequence[str], names: Sequen
     if mode is Mode.SYNC and key.condition:
         raise TargetError(
             f"the index on {key.label} does not hold for all rows of {target.label}, so that mode sync cannot go by it",
-            code=NO_SUCH_KEY,
+            code=sqlstate.INVALID_COLUMN_REFERENCE,
             hint=_choices([other for other in usable if not other.condition]),
         )
     return key
@@ -137,7 +135,7 @@ def _matching(target: Target, usable: Sequence[UniqueKey], wanted: Sequence[str]
             _check_column(target, "--key", unknown[0])
         raise TargetError(
             f"no unique constraint or index of {target.label} is on ({', '.join(wanted)}){_obstacles(target)}",
-            code=NO_SUCH_KEY,
+            code=sqlstate.INVALID_COLUMN_REFERENCE,
             hint=_choices(usable),
         )
     return found[0]
@@ -174,11 +172,10 @@ def _one(name: str | None) -> tuple[str, ...]:
 def _check_column(target: Target, option: str, name: str) -> None:
     names = [column.name for column in target.columns]
     if name not in names:
-        match = nearest(name, names)
         raise UsageError(
             f"{option} names column {name}, which {target.label} lacks",
-            code=NO_SUCH_COLUMN,
-            hint=f"Did you mean {match}?" if match else f"Its columns are: {', '.join(names)}.",
+            code=sqlstate.UNDEFINED_COLUMN,
+            hint=did_you_mean(name, names) or f"Its columns are: {', '.join(names)}.",
         )
 
 
@@ -187,7 +184,7 @@ def _check_order(target: Target, name: str) -> None:
     if column and column.base in _UNORDERED:
         raise UsageError(
             f"--newest-by names column {name}, whose type {column.type} has no order",
-            code="42883",
+            code=sqlstate.UNDEFINED_FUNCTION,
             hint="Name a column with a time or a number.",
         )
 
@@ -198,12 +195,14 @@ def _check_touch(target: Target, touch: str | None, ways_out: Mapping[str, str])
         return
     if column.base not in {"timestamptz", "timestamp", "date"} or column.generated:
         raise UsageError(
-            f"--touch names column {touch}, which cannot hold a time", code="42804", hint="Name a timestamp column."
+            f"--touch names column {touch}, which cannot hold a time",
+            code=sqlstate.DATATYPE_MISMATCH,
+            hint="Name a timestamp column.",
         )
     if column.name in ways_out:
         raise UsageError(
             f"--touch names column {touch}, which the source fills",
-            code="42701",
+            code=sqlstate.DUPLICATE_COLUMN,
             hint=f"Choose another column, or {ways_out[column.name]}.",
         )
 
@@ -213,7 +212,7 @@ def _check_rights(target: Target, mode: Mode, names: Sequence[str]) -> None:
         listed = ", ".join(dict.fromkeys(names))
         raise AccessDenied(
             f"mode {mode} compares rows: it must read the columns {listed} of {target.label}, and this user may not",
-            code="42501",
+            code=sqlstate.INSUFFICIENT_PRIVILEGE,
             hint=f"Its owner can GRANT SELECT ({listed}) ON {target.label} to this user.",
         )
 
@@ -224,7 +223,7 @@ def _check_identity(target: Target, overwritten: Iterable[str], ways_out: Mappin
         if column and column.always_identity:
             raise TargetError(
                 f"column {name} of {target.label} is GENERATED ALWAYS AS IDENTITY and cannot be updated",
-                code="428C9",
+                code=sqlstate.GENERATED_ALWAYS,
                 column=name,
                 hint=f"Use it for new rows only with --keep {name}, or {ways_out[name]}.",
             )

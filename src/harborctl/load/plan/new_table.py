@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from harborctl.db.catalog import nearest
 from harborctl.errors import TargetError, UsageError
 from harborctl.inference.columns import TextColumn
 from harborctl.inference.kinds import Kind, looks_like
 from harborctl.load.plan.dialect import has_dialect, null_rule, pointed
-from harborctl.load.plan.source_columns import NO_SUCH_COLUMN, SourceColumns, listed, snake
+from harborctl.load.plan.source_columns import SourceColumns, listed, snake
 from harborctl.model import Names
+from harborctl.nearest import did_you_mean
+from harborctl.sqlstate import DUPLICATE_COLUMN, FEATURE_NOT_SUPPORTED, TOO_MANY_COLUMNS, UNDEFINED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,11 +69,11 @@ def new_columns(source: Seen, options: LoadOptions, written: Mapping[str, str]) 
         NewColumn(name, given.get(name, kind), name in given) for name, kind in zip([*own, *also], types, strict=False)
     ]
     if not own:
-        raise TargetError(f"{source.name} has no columns to make a table of", code=NO_SUCH_COLUMN)
+        raise TargetError(f"{source.name} has no columns to make a table of", code=UNDEFINED_COLUMN)
     if len(columns) > MOST_COLUMNS:
         raise TargetError(
             f"{source.name} has {len(columns):,} columns, and a table can have {MOST_COLUMNS:,}",
-            code="54011",
+            code=TOO_MANY_COLUMNS,
             hint="Leave some of them out with --skip-columns.",
         )
     return columns
@@ -121,13 +122,13 @@ def _key_column(wanted: str, names: Sequence[str]) -> str:
         return found[0]
     if "(" in wanted:
         raise UsageError(
-            f"--key {wanted} is an expression, and the key of a new table is made of columns", code="0A000"
+            f"--key {wanted} is an expression, and the key of a new table is made of columns",
+            code=FEATURE_NOT_SUPPORTED,
         )
-    close = nearest(wanted, names)
     raise UsageError(
         f"--key names column {wanted}, which the table would not have",
-        code=NO_SUCH_COLUMN,
-        hint=f"Did you mean {close}?" if close else f"Its columns would be: {listed(names)}.",
+        code=UNDEFINED_COLUMN,
+        hint=did_you_mean(wanted, names) or f"Its columns would be: {listed(names)}.",
     )
 
 
@@ -182,7 +183,7 @@ def _check_names(source: Columns, own: SourceColumns, named: Sequence[tuple[int,
             same = "twice" if other == name else f"beside {other}, which differs in case only"
             raise TargetError(
                 f"{source.name} has the column {name} {same}",
-                code="42701",
+                code=DUPLICATE_COLUMN,
                 hint=f"Give one another name with {own.map_option(position, 'NAME')}, or leave it out with"
                 f" {own.skip_option([position])}.",
             )
@@ -192,11 +193,10 @@ def _check_names(source: Columns, own: SourceColumns, named: Sequence[tuple[int,
 def _given_types(given: Mapping[str, str], names: Sequence[str]) -> Mapping[str, str]:
     for name in given:
         if name not in names:
-            close = nearest(name, names)
             raise UsageError(
                 f"--type names column {name}, which the table would not have",
-                code=NO_SUCH_COLUMN,
-                hint=f"Did you mean {close}?" if close else f"Its columns would be: {listed(names)}.",
+                code=UNDEFINED_COLUMN,
+                hint=did_you_mean(name, names) or f"Its columns would be: {listed(names)}.",
             )
     return given
 

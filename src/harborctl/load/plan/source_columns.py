@@ -12,16 +12,15 @@ import shlex
 import unicodedata
 from typing import TYPE_CHECKING
 
-from harborctl.db.catalog import nearest
 from harborctl.errors import UsageError
+from harborctl.nearest import did_you_mean
+from harborctl.sqlstate import AMBIGUOUS_COLUMN, UNDEFINED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harborctl.model import ColumnOptions
     from harborctl.sources.batch import Columns
-
-NO_SUCH_COLUMN = "42703"
 
 _POSITION = re.compile(r"#([1-9]\d{0,5})")
 
@@ -52,7 +51,7 @@ class SourceColumns:
             if others:
                 raise UsageError(
                     f"--map names column {name}, and {source.name} has several of that name",
-                    code="42702",
+                    code=AMBIGUOUS_COLUMN,
                     hint=f"Say which one by its position, as in --map {shlex.quote(f'#{position + 1}={target}')}.",
                 )
             if position in self.skipped:
@@ -90,11 +89,10 @@ class SourceColumns:
         place = _POSITION.fullmatch(name)
         if place and int(place[1]) <= len(self.names):
             return [int(place[1]) - 1]
-        close = nearest(name, self.names)
         raise UsageError(
             f"{option} names column {name}, which {self._source} lacks",
-            code=NO_SUCH_COLUMN,
-            hint=f"Did you mean {close}?" if close else f"Its columns are: {listed(self.names)}.",
+            code=UNDEFINED_COLUMN,
+            hint=did_you_mean(name, self.names) or f"Its columns are: {listed(self.names)}.",
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harborctl.errors import TargetError
 from harborctl.load.plan.source_columns import snake
 from harborctl.model import Match, Names
+from harborctl.sqlstate import AMBIGUOUS_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ class TargetNames:
             if len(found) > 1:
                 raise TargetError(
                     f"{name} may be {' or '.join(column.name for column in found)} of {self.target.label}",
-                    code="42702",
+                    code=AMBIGUOUS_COLUMN,
                     column=name,
                     hint=f"Say which with --map '{name}=COLUMN'.",
                 )

@@ -26,6 +26,7 @@ from harborctl.load.write.encode import Encoder
 from harborctl.load.write.row_numbers import numbered_plan
 from harborctl.load.write.staging import create_numbered, identifier
 from harborctl.model import Mode
+from harborctl.sqlstate import CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,6 @@ PROBE = "harborctl_probe"
 # Rows that the server names cost little: only where one constraint is violated so often is a query worth it.
 MOST_NAMED = 3
 
-_UNIQUE, _FOREIGN, _CHECKED = "23505", "23503", "23514"
 CHECK = "check"
 
 
@@ -88,7 +88,7 @@ class Probes:
 
     def noticed(self, error: HarborctlError, name: str | None, *, is_named: bool) -> bool:
         """Hear of a violation. Whether more is looked at from now on."""
-        if not self._into_target or error.code not in {_UNIQUE, _FOREIGN, _CHECKED}:
+        if not self._into_target or error.code not in {UNIQUE_VIOLATION, FOREIGN_KEY_VIOLATION, CHECK_VIOLATION}:
             return False
         count = self._named[name or ""] = self._named.get(name or "", 0) + 1
         if is_named and count < MOST_NAMED:
@@ -243,12 +243,12 @@ def _violations(
     if constraint.kind == "c":
         message = f'new row for relation "{name}" violates check constraint "{constraint.name}"'
         for row, value in rows(_checked(constraint, table, number)):
-            yield Violation(row, Reason(_CHECKED, message, column, value), is_certain)
+            yield Violation(row, Reason(CHECK_VIOLATION, message, column, value), is_certain)
     elif constraint.reference is not None:
         message = f'insert or update on table "{name}" violates foreign key constraint "{constraint.name}"'
         for row, value in rows(_dangling(constraint, table, number)):
             told = f'{message}: Key ({keys})=({value}) is not present in table "{constraint.reference.table}"'
-            yield Violation(row, Reason(_FOREIGN, told, column, value), is_certain)
+            yield Violation(row, Reason(FOREIGN_KEY_VIOLATION, told, column, value), is_certain)
     else:
         message = f'duplicate key value violates unique constraint "{constraint.name}"'
         only = sql.SQL("ONLY " if plan.target.has_children else "")
@@ -256,9 +256,9 @@ def _violations(
         is_certain &= plan.mode in (Mode.APPEND, Mode.REPLACE)
         for row, value in rows(_taken(constraint, table, target, number)):
             told = f"{message}: Key ({keys})=({value}) already exists"
-            yield Violation(row, Reason(_UNIQUE, told, column, value), is_certain)
+            yield Violation(row, Reason(UNIQUE_VIOLATION, told, column, value), is_certain)
         for row, value in rows(_repeated(constraint, table, number)):
-            yield Violation(row, Reason(_UNIQUE, message, column, value), False)
+            yield Violation(row, Reason(UNIQUE_VIOLATION, message, column, value), False)
 
 
 def _values(columns: Sequence[str]) -> sql.Composed:

@@ -27,6 +27,7 @@ from harborctl.sources.batch import RAW_COLUMN, REASON_COLUMNS
 from harborctl.sources.files import STDIN
 from harborctl.sources.jsonl import names_in, without_reject_fields
 from harborctl.sources.transcode import encoded, shown
+from harborctl.whole_file import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from harborctl.load.plan.plan import Plan
     from harborctl.load.rejects.spool import ColumnKey, Rejected
     from harborctl.model import CsvDialect, RejectOptions
-    from harborctl.sources.batch import Original, Source
+from harborctl.sources.batch import Original, Source
 
 _SUFFIXES = {
     SourceFormat.CSV: "csv",
@@ -109,23 +110,10 @@ class RejectFile:
         Raises:
             HarborctlError: it cannot be written.
         """
-        path = self.path.resolve()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with _told(self.path):
-            try:
-                with temporary.open("wb") as out:
-                    self._write(out, rejects, raw=raw)
-                    out.flush()
-                    os.fsync(out.fileno())
-                if self._force:
-                    temporary.replace(path)
-                else:
-                    _name(temporary, path)
-                self._is_there = True
-            except BaseException:  # Ctrl-C, too
-                with suppress(OSError):  # never hides why we are here
-                    temporary.unlink()
-                raise
+        give_name = Path.replace if self._force else _name
+        with _told(self.path), written_whole(self.path.resolve(), give_name) as out:
+            self._write(out, rejects, raw=raw)
+        self._is_there = True
 
     def tally(self, rejects: Iterable[Rejected]) -> Iterator[Rejected]:
         """The same, counted by their reasons."""

@@ -24,6 +24,7 @@ from harborctl.load.write.bad_row import Reason, Written, value_of
 from harborctl.load.write.read_ahead import read_ahead
 from harborctl.load.write.row_numbers import numbered, numbered_plan
 from harborctl.sources.batch import stretch, taken
+from harborctl.sqlstate import UNIQUE_VIOLATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +51,7 @@ MOST_SAVEPOINTS = 1000
 
 # Violations of unique and exclusion constraints: of a row that is tried with others, because one of these is in the
 # way. That one may be put aside itself.
-_OF_SEVERAL = frozenset({"23505", "23P01"})
+_OF_SEVERAL = frozenset({UNIQUE_VIOLATION, "23P01"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from harborctl.codecs.literals import bare, is_binary, is_text
 from harborctl.codecs.text_input import held, numeral_of
 from harborctl.errors import BadRow
 from harborctl.load.write.bad_row import Reason
-from harborctl.load.write.encode import CHARACTER_NOT_IN_REPERTOIRE, Encoded, Encoder
+from harborctl.load.write.encode import Encoded, Encoder
 from harborctl.sources.batch import stretch, without
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INVALID_TEXT_REPRESENTATION, NOT_NULL_VIOLATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from harborctl.load.plan.plan import Plan, PlannedColumn
     from harborctl.load.write.bad_row import Note
     from harborctl.sources.batch import Batch
-
-NOT_NULL_VIOLATION = "23502"
-INVALID_TEXT_REPRESENTATION = "22P02"
 
 # Rows in doubt go on their own, one attempt each, so that the others need not wait for them. Where a batch has more of
 # them, it goes as a whole: then the column is likely one that Arrow cannot read at all.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harborctl.db.catalog import UNDEFINED_TABLE, Relation, find_relation
+from harborctl.db.catalog import Relation, find_relation
 from harborctl.db.create_table import add_primary_key, create_table, creation, creation_place, written_types
 from harborctl.errors import TargetError, UsageError
 from harborctl.inference.scan import Scan
@@ -21,6 +21,7 @@ from harborctl.load.plan.new_table import field_rules, new_columns, new_key
 from harborctl.load.session.locks import take_named
 from harborctl.model import LoadOptions, SourceFormat
 from harborctl.sources.open import open_file
+from harborctl.sqlstate import UNDEFINED_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

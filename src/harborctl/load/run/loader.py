@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harborctl.db.catalog import UNDEFINED_TABLE, find_target
+from harborctl.db.catalog import find_target
 from harborctl.db.failures import translated
 from harborctl.errors import (
     BadRow,
@@ -22,7 +22,6 @@ from harborctl.errors import (
 from harborctl.load.ledger.commit_outcome import ended_as
 from harborctl.load.ledger.dedupe import Overtaken, asks, find_known
 from harborctl.load.ledger.standing import standing_of
-from harborctl.load.merge.key_watch import UNIQUE_VIOLATION
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.run.chunk_rules import in_parts
 from harborctl.load.run.context import Context, Failure
@@ -35,6 +34,7 @@ from harborctl.load.session.backend import end_signed
 from harborctl.load.session.retry import may_pass, pause
 from harborctl.model import ErrorInfo, LoadOptions, LoadResult, Mode
 from harborctl.sources.files import check_unchanged
+from harborctl.sqlstate import UNDEFINED_TABLE, UNIQUE_VIOLATION
 
 if TYPE_CHECKING:
     from harborctl.db.engine import Database

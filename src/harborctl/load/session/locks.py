@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from harborctl.db.failures import translate
 from harborctl.errors import AccessDenied, LockHeld
 from harborctl.model import Lock, Mode
+from harborctl.sqlstate import LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 # "harb" in ASCII: the first half of our advisory locks' keys, the second is the table's oid.
 NAMESPACE = 0x68617262
-
-LOCK_NOT_AVAILABLE = "55P03"
 
 # PostgreSQL 17 has brought transaction_timeout.
 TRANSACTION_TIMEOUT_SINCE = 170000

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 
+from harborctl import sqlstate
 from harborctl.errors import ConnectionFailed, HarborctlError, TooFewSessions
 
 # Deadlock, serialization failure, lock timeout: another transaction was in the way.
-_IN_THE_WAY = {"40P01", "40001", "55P03"}
+_IN_THE_WAY = {sqlstate.DEADLOCK_DETECTED, sqlstate.SERIALIZATION_FAILURE, sqlstate.LOCK_NOT_AVAILABLE}
 
 # The server starts or stops, or has no session left.
-_NOT_READY = {"57P01", "57P02", "57P03", "53300"}
+_NOT_READY = {
+    sqlstate.ADMIN_SHUTDOWN,
+    sqlstate.CRASH_SHUTDOWN,
+    sqlstate.CANNOT_CONNECT_NOW,
+    sqlstate.TOO_MANY_CONNECTIONS,
+}
 
 # Seconds before the second attempt; doubled each time. Three retries wait 7 seconds, which a server's restart takes.
 FIRST_PAUSE = 1.0

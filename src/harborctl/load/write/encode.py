@@ -13,6 +13,7 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from harborctl.codecs.codec import NotPlain, Unstorable
 from harborctl.codecs.text_input import held
 from harborctl.errors import BadRow
+from harborctl.sqlstate import CHARACTER_NOT_IN_REPERTOIRE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +32,6 @@ class CopyFormat(Enum):
 # Signature, flags and header extension length, and the end (PostgreSQL manual, COPY, Binary Format).
 BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 BINARY_TRAILER = b"\xff\xff"
-
-CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 
 @dataclass(frozen=True, slots=True)

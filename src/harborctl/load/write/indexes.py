@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from harborctl.db.search_path import on_empty_path
 from harborctl.model import RebuildIndexes
+from harborctl.sqlstate import LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ MOST_TO_LOOK_AT = 64 * 1024 * 1024
 # a time.
 BUILD_MEMORY = "256MB"
 
-LOCK_NOT_AVAILABLE = "55P03"
 DEPENDENT_OBJECTS = "2BP01"
 
 _TABLE = text("""

@@ -17,6 +17,7 @@ from harborctl.errors import BadRow
 from harborctl.load.write.bad_row import Reason
 from harborctl.model import SourceFormat
 from harborctl.sources.batch import without
+from harborctl.sqlstate import BAD_COPY_FILE_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from harborctl.load.plan.plan import Plan
     from harborctl.load.write.bad_row import Note
     from harborctl.sources.batch import Batch, Malformed, Source
-
-BAD_COPY_FILE_FORMAT = "22P04"
 
 
 def planned_rows(

@@ -14,6 +14,7 @@ from harborctl.db.catalog import ServerType
 from harborctl.db.failures import translate
 from harborctl.errors import AccessDenied, TargetError
 from harborctl.load.plan.route import MOST_COLUMNS
+from harborctl.sqlstate import INSUFFICIENT_PRIVILEGE, TOO_MANY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -100,7 +101,7 @@ def _create(connection: Connection, plan: Plan, name: str, columns: list[Column[
         raise TargetError(
             f"{len(plan.names):,} columns of {plan.target.label} are filled: with the number of each row a staging"
             f" table would have more than the {MOST_COLUMNS:,} that a table can have",
-            code="54011",
+            code=TOO_MANY_COLUMNS,
             hint="Let the load write by COPY and end at the first bad row (--writer copy --on-error abort), or leave a"
             " column out with --skip-columns.",
         )
@@ -115,7 +116,7 @@ def _create(connection: Connection, plan: Plan, name: str, columns: list[Column[
         driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         raise AccessDenied(
             "this load puts rows into a temporary table first, which this user may not create",
-            code="42501",
+            code=INSUFFICIENT_PRIVILEGE,
             hint=f"The owner of the database can GRANT TEMPORARY ON DATABASE {driver.info.dbname} to this user.",
         ) from error
     return table

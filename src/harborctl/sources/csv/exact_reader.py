@@ -12,6 +12,7 @@ from harborctl.model import ExtraFields, ShortRows
 from harborctl.sources.batch import RAW_COLUMN, REJECT_COLUMNS
 from harborctl.sources.csv.records import LineEnd, field_texts, records, without_line_end
 from harborctl.sources.transcode import shown, undecodable
+from harborctl.sqlstate import BAD_COPY_FILE_FORMAT, CHARACTER_NOT_IN_REPERTOIRE, PROGRAM_LIMIT_EXCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 # PostgreSQL refuses a COPY line of 1 GiB and over (MaxAllocSize); a record that never ends must not eat the memory.
 MAX_RECORD_BYTES = 1024 * 1024 * 1024 - 1
-
-BAD_COPY_FILE_FORMAT = "22P04"
-CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 
 class ExactReader:
@@ -210,7 +208,7 @@ def too_large(file: str, line: int, limit: int) -> BadRow:
     """The record that starts there is."""
     return BadRow(
         f"this record is larger than {limit:,} bytes",
-        code="54000",
+        code=PROGRAM_LIMIT_EXCEEDED,
         location=Location(file, line),
         hint="Look for a quote that is never closed. If it is really one record, raise the limit with"
         " --max-record-bytes.",

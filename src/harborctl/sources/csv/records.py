@@ -248,8 +248,9 @@ class RecordEnds:
         seen: how much of the text is known to hold no record's end.
     """
 
-    def __init__(self, dialect: ByteDialect, line_end: LineEnd | None = None) -> None:
+    def __init__(self, dialect: ByteDialect, line_end: LineEnd | None = None, walked: int = WALKED_QUOTES) -> None:
         self._dialect = dialect
+        self._walked = walked
         self._line_end = (line_end or LineEnd.LF).last_byte
         # Where the character stands that an escape is before, until that has been passed.
         self._escaped = -1
@@ -291,7 +292,7 @@ class RecordEnds:
         """Quotes alone tell: behind an odd number of them is inside. Going back from the end, one is soon found."""
         was_inside = self.inside
         self.inside = was_inside ^ bool(text.count(self._dialect.quote, self.seen) % 2)
-        place = self._walk_back(text, self.seen, len(text), self.inside, WALKED_QUOTES)
+        place = self._walk_back(text, self.seen, len(text), self.inside, self._walked)
         if place is not None:
             return place
         # So many quotes and no line end outside them: long fields, which are passed over in one match.

@@ -51,7 +51,9 @@ class CsvSource:
         named: whether the columns have names of their own; without them they are matched by position.
     """
 
-    def __init__(self, file: SourceFile, dialect: CsvDialect, *, keep: bool = False) -> None:
+    def __init__(
+        self, file: SourceFile, dialect: CsvDialect, *, keep: bool = False, block_bytes: int | None = None
+    ) -> None:
         if file.format is SourceFormat.TSV and dialect.delimiter == ",":
             dialect = replace(dialect, delimiter="\t")
         self.name = file.name
@@ -62,7 +64,7 @@ class CsvSource:
         self._limit = dialect.max_record_bytes or MAX_RECORD_BYTES
         transcoded = None if codecs.lookup(dialect.encoding).name == "utf-8" else dialect.encoding
         self._file = Rereadable(file, transcoded, keep=keep)
-        self._split = Splitter(self._file.text, file.name, self._dialect)
+        self._split = Splitter(self._file.text, file.name, self._dialect, block_bytes)
         # The blocks before what is pending, for rows that are read again.
         self._blocks: list[Block] = []
         self._malformed: Malformed | None = None
@@ -115,15 +117,8 @@ class CsvSource:
 
     def originals(self, rows: Iterable[int]) -> Iterator[Original]:
         """See `Source.originals`."""
-        wanted = {}
-
-        def blocks() -> Iterator[Block]:
-            for block, inside in by_block(self._blocks, rows):
-                wanted[block.offset] = inside
-                yield block
-
-        for block, text in self._file.blocks(blocks()):
-            yield from self._originals(block, text, wanted.pop(block.offset))
+        for block, text, inside in self._file.blocks(by_block(self._blocks, rows)):
+            yield from self._originals(block, text, inside)
 
     def _noted(self, batch: Batch, offset: int, line: int, *, complete: bool) -> Batch:
         if self._malformed is not None and batch.records.num_rows:

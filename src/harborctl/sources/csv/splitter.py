@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 512 * 1024
 
 # A record that does not end is read on in pieces as large as what there is of it, but for the memory not larger.
-READ_BYTES = 32 * 1024 * 1024
+MOST_BLOCKS = 64
 
 # What is kept of a line that is larger than the limit.
 KEPT_OF_TOO_LARGE = 64 * 1024
@@ -37,10 +37,11 @@ class Splitter:
 
     line_end: LineEnd | None = None
 
-    def __init__(self, text: ByteStream, name: str, dialect: ByteDialect) -> None:
+    def __init__(self, text: ByteStream, name: str, dialect: ByteDialect, block_bytes: int | None) -> None:
         self._text = text
         self._name = name
         self._dialect = dialect
+        self._block_bytes = block_bytes or BLOCK_BYTES
         self._ends = RecordEnds(dialect)
         self._width = 0
         self.pending = b""
@@ -66,7 +67,7 @@ class Splitter:
     def read_on(self) -> bool:
         """Have more pending; False at the end of the text."""
         try:
-            data = self._text.read(min(max(BLOCK_BYTES, len(self.pending)), READ_BYTES))
+            data = self._text.read(min(max(self._block_bytes, len(self.pending)), MOST_BLOCKS * self._block_bytes))
         except OSError as error:
             raise SourceError(
                 f"{self._name} cannot be read: {error.strerror or error}", code="unreadable_file"
