@@ -167,7 +167,6 @@ class LocalWorker:
 
 
 @dataclass(slots=True)
-@dataclass(slots=True)
 class WorkerProcess:
     """The worker of a process of its own."""
 
