@@ -114,6 +114,7 @@ def test_what_others_depend_on_stays(load: Load, database: Database, database_ur
         ([], TRIGGER, False),
         (["--writer", "values"], "SELECT 1", False),
         (["--commit-every", "1000"], "SELECT 1", False),
+        (["--mode", "replace", "--no-block"], "INSERT INTO t VALUES (-1)", False),
         (["--dry-run"], "SELECT 1", False),
         (["--on-error", "reject"], "SELECT 1", False),
     ],

@@ -199,8 +199,9 @@ def _insert(
 def _indexes_afterwards(
     connection: Connection, rows: Rows, options: LoadOptions, *, emptied: bool
 ) -> AbstractContextManager[object]:
-    """A small load pays for its indexes row by row."""
-    if not rows.plan.copies or not rows.rebuilds:
+    """A small load pays for its indexes row by row. So does one that has deleted rows which others still see."""
+    deleted = rows.plan.mode is Mode.REPLACE and not emptied
+    if not rows.plan.copies or not rows.rebuilds or deleted:
         return nullcontext()
     return built_afterwards(connection, rows.plan.target, options, emptied=emptied)
 
