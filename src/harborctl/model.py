@@ -637,6 +637,39 @@ class CreateOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """What of a file is to be looked at, and how it is written.
+
+    Attributes:
+        table: how the file would go into it; None asks no database.
+        rows: None looks at all of them.
+    """
+
+    source: Annotated[str, Option(metavar="SOURCE", help="A file.")]
+    table: Annotated[
+        str | None,
+        Option("--table", "-t", metavar="[SCHEMA.]TABLE", help="Tell what loading into this table would do."),
+    ] = None
+    detect: Annotated[
+        bool,
+        Option("--detect", help="Settle dialect, encoding and header by looking, and tell the options that say so."),
+    ] = False
+    rows: Annotated[
+        int | None, Option("--sample-rows", metavar="N", least=1, help="Look at the first N rows only.")
+    ] = None
+    format: Annotated[SourceFormat | None, Option("--format", help="Format. \\[default: by the file's suffix]")] = None
+    names: Annotated[
+        Names | None, Option("--names", help="New columns are called as in the file, or in lower case with _.")
+    ] = None
+    layout: Annotated[LayoutOptions, Panel("Workbooks, JSON documents, fixed width")] = field(
+        default_factory=LayoutOptions
+    )
+    dialect: Annotated[CsvDialect, Panel("CSV dialect: the defaults are COPY's, with a header")] = field(
+        default_factory=CsvDialect
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """Everything that one load was asked to do, and how it is said: the options of `harborctl load` and the keys of a
     job's load are made from these fields, in their order.
@@ -681,6 +714,10 @@ class LoadOptions:
     )
     create: Annotated[CreateOptions, Panel("A table that is not there yet")] = field(default_factory=CreateOptions)
     columns: Annotated[ColumnOptions, Panel("Columns")] = field(default_factory=ColumnOptions)
+    detect: Annotated[
+        bool,
+        Option("--detect", help="Settle dialect, encoding and header by looking, and tell the options that say so."),
+    ] = False
     dialect: Annotated[CsvDialect, Panel("CSV dialect: the defaults are COPY's, with a header")] = field(
         default_factory=CsvDialect
     )

@@ -78,6 +78,7 @@ LOAD: list[tuple[str, dict[str, Any]]] = [
     ("f.csv --skip-columns a,#3", {"columns.skipped": frozenset({"a", "#3"})}),
     ("f.csv --create --type a=text --type 'b=numeric(5, 2)'", {"create.create": True, "create.types": {"a": "text", "b": "numeric(5, 2)"}}),
     ("f.csv --create --names snake --sample-rows 5 -k a", {"create.create": True, "create.names": Names.SNAKE, "create.sample_rows": 5, "merge.key": ("a",)}),
+    ("f.csv --detect", {"detect": True}),
     ("f.csv --match exact", {"columns.match": Match.EXACT}),
     ("f.csv --delimiter tab --quote none", {"dialect.delimiter": "\t", "dialect.quote": ""}),
     ("f.csv --quote \"'\" --escape '\\'", {"dialect.quote": "'", "dialect.escape": "\\"}),
@@ -92,6 +93,15 @@ LOAD: list[tuple[str, dict[str, Any]]] = [
 # Command → of a command line, the arguments of its function that differ from what they are without it.
 CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "load": [("f.csv --metrics-file m.prom --ping http://p", {"metrics_file": Path("m.prom"), "ping": "http://p"})],
+    "inspect": [
+        ("f.csv -t s.t --detect --ddl --html o", {"source": "f.csv", "table": "s.t", "detect": True, "ddl": True, "html": Path("o")}),
+        ("f --table t --sample-rows 5 --format csv --names snake", {"source": "f", "table": "t", "sample_rows": 5, "format": SourceFormat.CSV, "names": Names.SNAKE}),
+        ("f --sheet a --range A1:B2 --records a.b --flatten --widths 1,2", {"source": "f", "sheet": "a", "range": "A1:B2", "records": "a.b", "flatten": True, "widths": ["1,2"]}),
+        ("f --delimiter ; --quote ' --escape x --encoding l --null n --no-header".replace("'", '"\'"').replace(";", "';'"), {"source": "f", "delimiter": ";", "quote": "'", "escape": "x", "encoding": "l", "null": ["n"], "no_header": True}),
+        ("f --columns a --skip-lines 2 --max-record-bytes 3 --skip-footer 4", {"source": "f", "columns": ["a"], "skip_lines": 2, "max_record_bytes": 3, "skip_footer": 4}),
+        ("f --skip-blank-lines --trim --short-rows null --extra-fields ignore", {"source": "f", "skip_blank_lines": True, "trim": True, "short_rows": ShortRows.NULL, "extra_fields": ExtraFields.IGNORE}),
+        ("f --force-null a --force-not-null b --decimal ,", {"source": "f", "force_null": ["a"], "force_not_null": ["b"], "decimal": ","}),
+    ],
     "run": [
         ("nightly --keep-going --dry-run --check", {"job": "nightly", "keep_going": True, "dry_run": True, "check": True}),
         ("nightly --only a --only b --date 2026-01-01 --lock fail", {"job": "nightly", "only": ["a", "b"], "day": "2026-01-01", "lock": Lock.FAIL}),
@@ -155,6 +165,7 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "run": {"lock": Lock.WAIT},
     "history": {"limit": 20},
+    "inspect": {"short_rows": ShortRows.ERROR, "extra_fields": ExtraFields.ERROR, "decimal": ".", "delimiter": ",", "encoding": "utf-8", "quote": '"'},
     "stock reserve": {"minutes": 15, "batch": 100, "jobs": 1},
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_command
 
-from harborctl.cli import count, db, doctor, export, history, load, migrate, query, report, stock, tables
+from harborctl.cli import count, db, doctor, export, history, inspect, load, migrate, query, report, stock, tables
 from harborctl.cli import run as run_job
 from harborctl.cli.error_lines import info_of, tell_error
 from harborctl.cli.help import Group
@@ -33,13 +33,13 @@ app = typer.Typer(
     name="harborctl",
     cls=Group,
     help="Load files into PostgreSQL, fast and safely.",
-    epilog="A first try that needs no database of your own: harborctl load samples/products.csv -t harbor.products",
+    epilog="A first try that needs no database of your own: harborctl load samples/products.csv --create",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (load, run_job, history, report, query, export, count, tables, stock, migrate, doctor, db):
+for module in (load, inspect, run_job, history, report, query, export, count, tables, stock, migrate, doctor, db):
     module.register(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -37,13 +38,13 @@ class Inferred:
         name: as the source has it.
         type: in PostgreSQL's words.
         why: why it is no narrower one; None where nothing narrower was in sight.
-        ambiguous: its values can be read as dates in several ways, or look like numbers and are none.
+        bounds: the least and the largest value, of exact numbers in a text.
     """
 
     name: str
     type: str
     why: str | None = None
-    ambiguous: str | None = None
+    bounds: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class TextColumn:
     doubtful: bool = False
     misfit: Misfit | None = None
     refused: Collection[Kind] = ()
-    _low: int = 0
-    _high: int = 0
+    _least: Decimal | None = None
+    _most: Decimal | None = None
     _digits: int = 0
     _scales: set[int] = field(default_factory=set)
     _letters: set[str] = field(default_factory=set)
@@ -106,9 +107,14 @@ class TextColumn:
     def inferred(self) -> Inferred:
         """The type, once all values were seen."""
         why = str(self.misfit) if self.misfit is not None and self.misfit.kind is not Kind.NOTHING else None
-        if self.misfit is not None and why is None:
-            why = _reason(self.misfit)
-        return Inferred(self.name, self._type(), why)
+        return Inferred(self.name, self._type(), why, self.bounds)
+
+    @property
+    def bounds(self) -> tuple[str, str] | None:
+        """The least and the largest value of a column of exact numbers."""
+        if self.kind not in {Kind.INTEGER, Kind.DECIMAL} or self._least is None:
+            return None
+        return f"{self._least:f}", f"{self._most:f}"
 
     def _see_plain_numbers(self, values: pa.Array) -> bool:
         """Take numbers of few digits in one go, which most numbers are."""
@@ -118,8 +124,10 @@ class TextColumn:
             return True
         if self.kind is Kind.DECIMAL and (decimals := plain_decimals(values)) is not None:
             scale, numbers = decimals
-            largest = max(abs(bound) for bound in pc.min_max(numbers).as_py().values())
-            self._digits = max(self._digits, len(str(int(largest))))
+            bounds = pc.min_max(numbers).as_py()
+            self._digits = max(self._digits, *(len(str(int(abs(bound)))) for bound in bounds.values()))
+            # Of 15 digits a double tells each.
+            self._note_bounds(*(Decimal(f"{bounds[end]:.{scale}f}") for end in ("min", "max")))
             self._scales.add(scale)
             return True
         return False
@@ -147,8 +155,12 @@ class TextColumn:
             self._letters.update(pc.unique(values).to_pylist())
 
     def _note_integers(self, bounds: Mapping[str, int]) -> None:
-        self._low, self._high = min(self._low, bounds["min"]), max(self._high, bounds["max"])
-        self._digits = max(self._digits, len(str(abs(self._low))), len(str(abs(self._high))))
+        self._digits = max(self._digits, len(str(abs(bounds["min"]))), len(str(abs(bounds["max"]))))
+        self._note_bounds(Decimal(bounds["min"]), Decimal(bounds["max"]))
+
+    def _note_bounds(self, low: Decimal, high: Decimal) -> None:
+        self._least = low if self._least is None else min(self._least, low)
+        self._most = high if self._most is None else max(self._most, high)
 
     def _note_decimals(self, values: pa.Array) -> None:
         unsigned = pc.replace_substring(values, "-", "")
@@ -157,11 +169,14 @@ class TextColumn:
         behind = pc.if_else(pc.less(points, 0), 0, pc.subtract(pc.subtract(lengths, points), 1))
         self._digits = max(self._digits, pc.max(before).as_py())
         self._scales.update(pc.unique(behind).to_pylist())
+        numbers = [Decimal(value) for value in values.to_pylist()]
+        self._note_bounds(min(numbers), max(numbers))
 
     def _type(self) -> str:
         if self.kind is Kind.INTEGER:
+            low, high = self._least or 0, self._most or 0
             for name, bits in _INTEGERS:
-                if -(1 << bits - 1) <= self._low and self._high < 1 << bits - 1:
+                if -(1 << bits - 1) <= low and high < 1 << bits - 1:
                     return name
             return f"numeric({self._digits},0)" if self._digits <= MOST_PRECISION else "numeric"
         if self.kind is Kind.DECIMAL:
@@ -240,10 +255,6 @@ def _place_of(array: pa.Array, number: int) -> int:
         return number
     rows: list[int] = pc.indices_nonzero(array.is_valid()).slice(number, 1).to_pylist()
     return rows[0]
-
-
-def _reason(misfit: Misfit) -> str:
-    return f"line {misfit.line}: {_shortened(misfit.value)} is text"
 
 
 def _article(kind: Kind) -> str:

@@ -170,7 +170,7 @@ def _is_double(value: str) -> bool:
         return False
     # Of two numbers of equal length the server never takes one that lies just between two doubles (d2s.c), Python does.
     # Only where doubles are whole numbers, or nearly so, can few digits lie there.
-    return abs(number) < 2**51 or math.isinf(number) or not _is_between(number, value)
+    return abs(number) < 2**51 or not math.isfinite(number) or not _is_between(number, value)
 
 
 def _is_between(number: float, value: str) -> bool:

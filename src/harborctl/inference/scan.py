@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from harborctl.errors import BadRow
     from harborctl.sources.batch import Columns, Source
 
     Open = Callable[[], Source]
@@ -41,6 +42,16 @@ class Seen:
     inferred: dict[int, Inferred]
 
 
+class Look(Protocol):
+    """Whoever wants to see the values while they are read."""
+
+    def see(self, positions: Sequence[int], arrays: Sequence[pa.Array]) -> None:
+        """A batch of the columns at these positions."""
+
+    def malformed(self, error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
+        """See `sources.batch.Malformed`."""
+
+
 class Scan:
     """What is known of the columns of some sources, each of which is read from its start.
 
@@ -54,10 +65,11 @@ class Scan:
         self._first: Columns | None = None
         self._names: dict[object, str] = {}
 
-    def see_all(self, sources: Sequence[Open], rows: int | None = None) -> None:
+    def see_all(self, sources: Sequence[Open], rows: int | None = None, look: Look | None = None) -> None:
         """Read the sources.
 
         Args:
+            look: is shown all of it, while it is read for the first time.
             sources: each opens one anew; it is read once, and a second time where doubles turn up among other numbers.
             rows: how many rows of each to look at; None looks at all of them.
 
@@ -66,7 +78,7 @@ class Scan:
         """
         for open_source in sources:
             with closing(open_source()) as source:
-                self._see(source, rows)
+                self._see(source, rows, look)
         if any(column.doubtful for column in self._columns()):
             for open_source in sources:
                 with closing(open_source()) as source:
@@ -98,7 +110,7 @@ class Scan:
 
     # -- the columns
 
-    def _see(self, source: Source, rows: int | None) -> None:
+    def _see(self, source: Source, rows: int | None, look: Look | None) -> None:
         if isinstance(source, WithoutHeader):
             source.settle(source.all_names())
         if self._first is None or not len(self._first.schema):
@@ -108,11 +120,16 @@ class Scan:
             for position in positions:
                 field = source.schema.field(position)
                 self._add(source, position, Inferred(field.name, type_of(field.type)))
+            if look is not None:
+                for _, arrays in self._some(source, positions, rows, look):
+                    look.see(positions, arrays)
             return
         columns = [self._column(source, position) for position in positions]
-        for line_of, arrays in self._some(source, positions, rows):
+        for line_of, arrays in self._some(source, positions, rows, look):
             for column, array in zip(columns, arrays, strict=True):
                 column.see(array, line_of)
+            if look is not None:
+                look.see(positions, arrays)
 
     def _look_again(self, source: Source, rows: int | None) -> None:
         if source.format in TYPED:
@@ -126,12 +143,13 @@ class Scan:
                 column.look_again(array)
 
     def _some(
-        self, source: Source, positions: Sequence[int], rows: int | None
+        self, source: Source, positions: Sequence[int], rows: int | None, look: Look | None = None
     ) -> Iterator[tuple[Callable[[int], int], list[pa.Array]]]:
         """The batches up to that with the last of so many rows: where they stand, and their columns. A record that is
         not of the format tells of no type."""
         rules, seen = [self._rule_of(source, position) for position in positions], 0
-        for batch in source.batches(positions, malformed=_passed_over):
+        malformed = _passed_over if look is None else look.malformed
+        for batch in source.batches(positions, malformed=malformed):
             arrays = batch.records.columns
             yield batch.line_of, [rule(one) if rule else one for rule, one in zip(rules, arrays, strict=True)]
             seen += batch.records.num_rows

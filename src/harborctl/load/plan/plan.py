@@ -328,7 +328,7 @@ def _unknown(
             f"{source.name} has a single column, {names[0]}: its fields seem to be separated by {_SIGNS[delimiter]}",
             code=UNDEFINED_COLUMN,
             column=names[0],
-            hint=f"Say --delimiter {shlex.quote(spelled)}.",
+            hint=f"Say --delimiter {shlex.quote(spelled)}, or --detect.",
         )
     lacking = [name for name in missing if name not in renames.values()]
     also = f", and {source.name} lacks {listed(lacking)}, which {_be(lacking)} required" if lacking else ""

@@ -24,21 +24,20 @@ from harborctl.load.ledger.dedupe import Overtaken, asks, find_known
 from harborctl.load.ledger.standing import standing_of
 from harborctl.load.rejects.lookahead import further_bad_rows
 from harborctl.load.run.chunk_rules import in_parts
-from harborctl.load.run.context import Context, Failure
+from harborctl.load.run.context import Attempt, Context, Failure
 from harborctl.load.run.creation import NotOfSample, way_to_make_it
 from harborctl.load.run.locate_error import row_to_blame
-from harborctl.load.run.prepare import table_name
+from harborctl.load.run.prepare import settle_dialect, table_name
 from harborctl.load.run.summary import failed
 from harborctl.load.run.transaction import load_in_transaction
 from harborctl.load.session.backend import end_signed
 from harborctl.load.session.retry import may_pass, pause
 from harborctl.model import ErrorInfo, LoadOptions, LoadResult, Mode
-from harborctl.sources.files import check_unchanged
+from harborctl.sources.files import check_unchanged, find_files
 from harborctl.sqlstate import UNDEFINED_TABLE, UNIQUE_VIOLATION
 
 if TYPE_CHECKING:
     from harborctl.db.engine import Database
-    from harborctl.load.run.context import Attempt
     from harborctl.load.write.bad_row import Progress
 
 logger = logging.getLogger("harborctl")
@@ -107,11 +106,24 @@ def _context(database: Database, options: LoadOptions, progress: Progress) -> Co
 
 def _load(context: Context) -> LoadResult | Failure:
     """One attempt."""
+    try:
+        context = _with_dialect(context)
+    except (HarborctlError, KeyboardInterrupt) as error:
+        return Failure(Attempt(context), error)
     if context.options.dry_run or not in_parts(context.options):
         return load_in_transaction(context)
     from harborctl.load.run.chunked import load_in_chunks  # with it come threads and processes; few loads need them
 
     return load_in_chunks(context)
+
+
+def _with_dialect(context: Context) -> Context:
+    """How the sources are written, if that is to be found out, from here on as if it had been said."""
+    options = context.options
+    if not options.detect:
+        return context
+    options, note = settle_dialect(options, find_files(options.sources, options.format, options.layout))
+    return replace(context, options=options, notes=(*context.notes, note))
 
 
 def _cause(failure: Failure) -> HarborctlError:

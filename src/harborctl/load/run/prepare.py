@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from harborctl.load.plan.plan import make_plan, settle_columns
 from harborctl.load.plan.source_columns import snake
 from harborctl.load.session.locks import lock_target
 from harborctl.model import Names
+from harborctl.sources.detect import detect
 from harborctl.sources.files import is_read_once
 
 if TYPE_CHECKING:
@@ -27,8 +29,25 @@ if TYPE_CHECKING:
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import LoadOptions
     from harborctl.sources.batch import Source
+    from harborctl.sources.files import SourceFile
 
 _UTC = {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"}
+
+
+def settle_dialect(options: LoadOptions, found: Sequence[SourceFile]) -> tuple[LoadOptions, str]:
+    """The options with the dialect that `--detect` finds, and what is said of it.
+
+    Raises:
+        UsageError: the sources differ, or can be read only once.
+    """
+    detected = [detect(file, options.dialect) for file in found]
+    first = detected[0]
+    for file, other in zip(found, detected, strict=True):
+        if other.dialect != first.dialect:
+            raise UsageError(
+                f"{found[0].name} is read by {first}, {file.name} by {other}", hint="Load them one by one."
+            )
+    return replace(options, dialect=first.dialect, detect=False), f"detected {first}"
 
 
 def table_name(options: LoadOptions, sources: Sequence[Source]) -> str:

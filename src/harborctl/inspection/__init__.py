@@ -1,0 +1,1 @@
+"""What is in a file, before anybody loads it."""
