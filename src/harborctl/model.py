@@ -314,6 +314,22 @@ class LayoutOptions:
         return tuple(each.name for each in fields(self) if getattr(self, each.name) != each.default)
 
 
+class ExtraColumns(StrEnum):
+    """What becomes of columns of a source that the table lacks."""
+
+    ERROR = "error"
+    IGNORE = "ignore"
+    ADD = "add"
+
+
+class MissingColumns(StrEnum):
+    """What becomes of columns of the table that a source lacks; `default` is an error only where one is required."""
+
+    ERROR = "error"
+    NULL = "null"
+    DEFAULT = "default"
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnOptions:
     """How a source's columns become the target's.
@@ -321,7 +337,8 @@ class ColumnOptions:
     Attributes:
         maps: source column, target column; one may fill several.
         constants: target column → the text of its value in every row.
-        skipped: source columns to leave out. These and those of `maps` go by name, or as `#3` by position.
+        skipped: source columns to leave out. These and those of `maps` go by name, or as `#3` by position; with `?`
+            behind the name they may be missing.
         match: None is `fold`, and with `--names snake` that.
     """
 
@@ -331,7 +348,7 @@ class ColumnOptions:
             "--map",
             metavar="SRC=DST",
             read=pairs,
-            help="Rename a column; repeatable. SRC may be a position, as #3.",
+            help="Rename a column; repeatable. SRC may be a position, as #3, or SRC?, if it is there.",
         ),
     ] = ()
     constants: Annotated[
@@ -343,9 +360,17 @@ class ColumnOptions:
             "--skip-columns",
             metavar="A,B",
             read=names,
-            help="Leave source columns out, by name or, as #3, by position.",
+            help="Leave source columns out, by name or, as #3, by position; A? if it is there.",
         ),
     ] = frozenset()
+    extra: Annotated[
+        ExtraColumns,
+        Option("--extra-columns", help="Columns that the table lacks: an error, left out, or added to the table."),
+    ] = ExtraColumns.ERROR
+    missing: Annotated[
+        MissingColumns,
+        Option("--missing-columns", help="Columns that the file lacks: an error, NULL, or their default."),
+    ] = MissingColumns.DEFAULT
     match: Annotated[
         Match | None,
         Option(

@@ -26,11 +26,13 @@ from harborctl.model import (
     Analyze,
     ConnectionOptions,
     DateOrder,
+    ExtraColumns,
     ExtraFields,
     Limit,
     LoadOptions,
     Lock,
     Match,
+    MissingColumns,
     Mode,
     Names,
     OnDuplicate,
@@ -79,6 +81,7 @@ LOAD: list[tuple[str, dict[str, Any]]] = [
     ("f.csv --create --type a=text --type 'b=numeric(5, 2)'", {"create.create": True, "create.types": {"a": "text", "b": "numeric(5, 2)"}}),
     ("f.csv --create --names snake --sample-rows 5 -k a", {"create.create": True, "create.names": Names.SNAKE, "create.sample_rows": 5, "merge.key": ("a",)}),
     ("f.csv --detect", {"detect": True}),
+    ("f.csv --extra-columns add --missing-columns null", {"columns.extra": ExtraColumns.ADD, "columns.missing": MissingColumns.NULL}),
     ("f.csv --match exact", {"columns.match": Match.EXACT}),
     ("f.csv --delimiter tab --quote none", {"dialect.delimiter": "\t", "dialect.quote": ""}),
     ("f.csv --quote \"'\" --escape '\\'", {"dialect.quote": "'", "dialect.escape": "\\"}),
@@ -165,7 +168,14 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "run": {"lock": Lock.WAIT},
     "history": {"limit": 20},
-    "inspect": {"short_rows": ShortRows.ERROR, "extra_fields": ExtraFields.ERROR, "decimal": ".", "delimiter": ",", "encoding": "utf-8", "quote": '"'},
+    "inspect": {
+        "short_rows": ShortRows.ERROR,
+        "extra_fields": ExtraFields.ERROR,
+        "decimal": ".",
+        "delimiter": ",",
+        "encoding": "utf-8",
+        "quote": '"',
+    },
     "stock reserve": {"minutes": 15, "batch": 100, "jobs": 1},
 }
 

@@ -124,6 +124,18 @@ def add_primary_key(connection: Connection, schema: str, name: str, columns: Seq
         _driver(connection).execute(statement)
 
 
+def add_columns(connection: Connection, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
+    """Add columns that may be NULL; rows that are there have NULL in them. No row is rewritten.
+
+    Raises:
+        AccessDenied: this user does not own the table.
+    """
+    added = [sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(column), sql.SQL(kind)) for column, kind in columns]
+    statement = sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, name), sql.SQL(", ").join(added))
+    with translated():
+        _driver(connection).execute(statement)
+
+
 def _identifiers(names: Sequence[str]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 

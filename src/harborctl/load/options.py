@@ -53,6 +53,8 @@ def _refuse_filled_twice(said: Mapping[str, Any]) -> None:
     given += [("--set", text, text.partition("=")[0]) for text in said.get("set") or ()]
     seen: dict[str, str] = {}
     for option, text, target in given:
+        if option == "--map" and text.partition("=")[0].endswith("?"):
+            continue  # of several at most one may be there
         if target in seen:
             raise UsageError(
                 f"column {target} would be filled twice: by {seen[target]}, and by {option} {text}",

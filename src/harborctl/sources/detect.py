@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 START_BYTES = 256 * 1024
 MOST_LINES = 200
 
-DELIMITERS = (",", ";", "\t", "|", ":", "~")
+DELIMITERS = (",", ";", "\t", "|", ":", "~", " ")
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -170,6 +170,8 @@ def _delimiter(lines: Sequence[str], quote: str, usual: str) -> str:
         width = _width(rows)
         if width < 2:
             continue
+        if sign == " " and not all(_is_value(field) for row in rows[1:] for field in row):
+            continue  # words have spaces between them
         share = sum(len(row) == width for row in rows) / len(rows)
         # A time of day has colons, and a decimal comma stands in many fields.
         likely = round(share, 1) - (0.3 if sign in ":~" else 0)

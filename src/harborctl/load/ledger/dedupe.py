@@ -197,7 +197,15 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
-_OPTIONS = {"maps": "map", "constants": "set", "skipped": "skip-columns", "nulls": "null", "header": "no-header"}
+_OPTIONS = {
+    "maps": "map",
+    "extra": "extra-columns",
+    "missing": "missing-columns",
+    "constants": "set",
+    "skipped": "skip-columns",
+    "nulls": "null",
+    "header": "no-header",
+}
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

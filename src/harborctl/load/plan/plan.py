@@ -15,7 +15,7 @@ from harborctl.load.plan.dialect import NullRule, check_forced, has_dialect, nul
 from harborctl.load.plan.keys import MergePlan, plan_merge
 from harborctl.load.plan.source_columns import MOST_NAMES, SourceColumns, listed
 from harborctl.load.plan.target_names import TargetNames
-from harborctl.model import Mode, SourceFormat, WriterName
+from harborctl.model import ExtraColumns, MissingColumns, Mode, SourceFormat, WriterName
 from harborctl.nearest import did_you_mean, nearest
 from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 from harborctl.sqlstate import DUPLICATE_COLUMN, GENERATED_ALWAYS, NOT_NULL_VIOLATION, UNDEFINED_COLUMN
@@ -95,9 +95,13 @@ class Plan:
         """The batch's columns and the constants, one array a planned column, still of the source's types."""
         read = iter(batch.records.columns)
         return [
-            pa.repeat(column.constant, batch.records.num_rows) if column.position is None else next(read)
+            next(read) if column.position is not None else _repeated(column.constant, batch.records.num_rows)
             for column in self.columns
         ]
+
+
+def _repeated(constant: str | None, rows: int) -> pa.Array:
+    return pa.nulls(rows, pa.string()) if constant is None else pa.repeat(constant, rows)
 
 
 def make_plan(source: Columns, target: Target, options: LoadOptions, session: Session) -> Plan:
@@ -117,7 +121,7 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     missing = [c.name for c in target.columns if c.required and c.name not in {*names, options.merge.touch}]
     if target.before_triggers:  # they may fill it in
         missing = []
-    if read.unknown:
+    if read.unknown and options.columns.extra is not ExtraColumns.IGNORE:
         raise _unknown(source, own, target, read.unknown, names, missing)
     # Rows that are there have it already.
     if missing and options.mode not in {Mode.UPSERT, Mode.SYNC}:
@@ -136,9 +140,31 @@ def make_plan(source: Columns, target: Target, options: LoadOptions, session: Se
     ]
     if has_dialect(source):
         check_forced(source, options.dialect, [column.name for _, column in read.columns])
+    if options.columns.missing is not MissingColumns.DEFAULT:
+        columns += _of_missing(source, target, options, session, names)
     filled = [column.target.name for column in columns]
     merge = plan_merge(target, options.mode, options.merge, filled, ways_out) if options.mode.by_key else None
     return Plan(target, options.mode, tuple(columns), merge, read.unnamed, tuple(missing))
+
+
+def _of_missing(
+    source: Columns, target: Target, options: LoadOptions, session: Session, filled: set[str]
+) -> list[PlannedColumn]:
+    """NULL for what the source lacks, as the options want it.
+
+    Raises:
+        TargetError: they want an error, or NULL cannot stand there.
+    """
+    wants_null = options.columns.missing is MissingColumns.NULL
+    lacking = [
+        column
+        for column in target.columns
+        if column.name not in {*filled, options.merge.touch} and not column.generated and not column.always_identity
+    ]
+    refused = [column.name for column in lacking if not wants_null or column.not_null]
+    if refused:
+        raise _missing(source, target, refused)
+    return [PlannedColumn(column, None, None, codec(pa.string(), column, session)) for column in lacking]
 
 
 def settle_columns(sources: Sequence[Source], target: Target, options: LoadOptions) -> None:
@@ -149,8 +175,10 @@ def settle_columns(sources: Sequence[Source], target: Target, options: LoadOptio
     given = options.columns
     filled = {*given.constants, *(goal for _, goal in given.maps), options.merge.touch}
     own = [column.name for column in target.columns if not column.generated and column.name not in filled]
-    names = [*own, *(name for name, _ in given.maps), *given.skipped]
-    found = [source.look_for(names) for source in without]
+    named = [*(name for name, _ in given.maps), *given.skipped]
+    names = [*own, *named, *(name.removesuffix("?") for name in named)]
+    takes_all = given.extra is not ExtraColumns.ERROR
+    found = [source.all_names() if takes_all else source.look_for(names) for source in without]
     every = {name.lower(): name for of_one in found for name in of_one} or {name.lower(): name for name in names}
     for source, of_one in zip(without, found, strict=True):
         own_names = {name.lower() for name in of_one}  # in its own spelling
@@ -231,7 +259,7 @@ def _by_position(source: Columns, own: SourceColumns, named_as: TargetNames, opt
             continue
         elif position < len(loadable):
             found.columns.append((position, loadable[position]))
-        else:
+        elif options.extra is not ExtraColumns.IGNORE:
             raise TargetError(
                 f"{source.name} has {len(source.schema)} columns, {target.label} takes {len(loadable)}",
                 code=UNDEFINED_COLUMN,

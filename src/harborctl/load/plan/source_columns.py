@@ -36,7 +36,7 @@ class SourceColumns:
         mapped: position → the columns of the target that it fills.
 
     Raises:
-        UsageError: an option names a column that is not there, or one of several.
+        UsageError: an option names a column that is not there, unless with a `?` behind it, or one of several.
     """
 
     def __init__(self, source: Columns, options: ColumnOptions) -> None:
@@ -47,7 +47,10 @@ class SourceColumns:
         )
         self.mapped: dict[int, list[str]] = {}
         for name, target in options.maps:
-            position, *others = self._positions("--map", name)
+            positions = self._positions("--map", name)
+            if not positions:  # it may be missing
+                continue
+            position, *others = positions
             if others:
                 raise UsageError(
                     f"--map names column {name}, and {source.name} has several of that name",
@@ -89,6 +92,9 @@ class SourceColumns:
         place = _POSITION.fullmatch(name)
         if place and int(place[1]) <= len(self.names):
             return [int(place[1]) - 1]
+        if name.endswith("?"):
+            bare = name[:-1]
+            return [position for position, known in enumerate(self.names) if known == bare]
         raise UsageError(
             f"{option} names column {name}, which {self._source} lacks",
             code=UNDEFINED_COLUMN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harborctl.errors import UsageError
-from harborctl.model import Mode, OnDuplicate
+from harborctl.model import ExtraColumns, Mode, OnDuplicate
 from harborctl.sources.files import STDIN, is_read_once, printable
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ def check_parts(options: LoadOptions) -> None:
             f"{option} commits in parts, but mode {options.mode} is all or nothing",
             code="not_divisible",
             hint="Leave it out, or use --mode upsert.",
+        )
+    if options.columns.extra is ExtraColumns.ADD:
+        raise UsageError(
+            f"--extra-columns add changes the table in the transaction of its rows, and {option} has several",
+            code="not_divisible",
+            hint="Leave one of them out.",
         )
     if options.rejects.expected is not None and options.run.commit_every:
         raise UsageError(

@@ -70,6 +70,7 @@ class Attempt:
         keys: what its transactions have signed with; the last one whose COMMIT decides.
         has_ledger: there is one to ask.
         creation: the target, if it is not there, and is to be made.
+        additions: names and types of columns that the target gets.
         left_out: sources that are in already, by their place among all; `found` and `sources` are the others.
         standing: the target before the first row; needed by the ledger.
         committing: what COMMIT was sent for; whether it went through only its answer says, or the ledger.
@@ -80,6 +81,7 @@ class Attempt:
     keys: tuple[int, ...] = ()
     has_ledger: bool = False
     creation: Creation | None = None
+    additions: Sequence[tuple[str, str]] = ()
     found: Sequence[SourceFile] = ()
     sources: Sequence[Source] = ()
     left_out: Mapping[int, Known] = field(default_factory=dict)

@@ -102,7 +102,7 @@ def _check_same_columns(sources: Sequence[Source], plans: Sequence[Plan]) -> Non
             raise TargetError(
                 f"{source.name} and {sources[0].name} do not have the same columns: {', '.join(different)}",
                 code="columns_differ",
-                hint="Load them one by one.",
+                hint="Load them one by one, or fill what one lacks with NULL: --missing-columns null.",
             )
 
 

@@ -48,7 +48,7 @@ def summary(attempt: Attempt, status: Status, read: Sequence[FileResult] = ()) -
         seconds=round(seconds, 3),
         rows_per_second=round(rows / seconds),
         database=context.database.url,
-        notes=(*context.notes, *map(_pending_note, pending), *_equal_notes(files)),
+        notes=(*context.notes, *_added_notes(attempt, status), *map(_pending_note, pending), *_equal_notes(files)),
         pending_rejects=sum(earlier.rejected for earlier in pending),
         attempts=len(context.retried) + 1,
         retried=context.retried,
@@ -67,6 +67,10 @@ def _with_left_out(attempt: Attempt, read: Sequence[FileResult]) -> Iterator[Fil
     for place in range(len(read) + len(attempt.left_out)):
         known = attempt.left_out.get(place)
         yield known.file if known else replace(next(own), load_id=attempt.context.load_id)
+
+
+def _added_notes(attempt: Attempt, status: Status) -> list[str]:
+    return [f"added column {name} {kind}" for name, kind in attempt.additions] if status in _HAS_WRITTEN else []
 
 
 def _pending_note(earlier: Earlier) -> str:

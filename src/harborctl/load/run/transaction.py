@@ -28,13 +28,14 @@ from harborctl.load.ledger.dedupe import (
 from harborctl.load.ledger.standing import standing_of
 from harborctl.load.modes import carry_out
 from harborctl.load.rejects.spool import EnoughRejects, Rejects
+from harborctl.load.run.additions import added, plan_additions, take_turn_to_add
 from harborctl.load.run.context import Attempt, Failure
 from harborctl.load.run.creation import NotOfSample, plan_creation
 from harborctl.load.run.prepare import locked_target, make_plans, start_progress, table_name
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.run.summary import summary, unneeded
 from harborctl.load.session.backend import new_key, sign
-from harborctl.model import Status
+from harborctl.model import ExtraColumns, Status
 from harborctl.sources.files import check_unchanged, find_files
 from harborctl.sources.open import open_sources
 
@@ -68,11 +69,7 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
             connection = stack.enter_context(context.database.engine.connect())
             attempt = replace(attempt, context=replace(context, was_connected=True))
             try:
-                if options.create.create:
-                    progress.stage("types")
-                    name, found = table_name(options, attempt.sources), attempt.found
-                    creation = plan_creation(connection, options, name, found, samples=context.samples)
-                    attempt = replace(attempt, creation=creation)
+                attempt = _to_be_made(connection, attempt)
                 if options.ledger:
                     with connection.begin():
                         attempt = _known_target(connection, attempt)
@@ -113,8 +110,23 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
 def _found(context: Context) -> Sequence[SourceFile]:
     options = context.options
     found = find_files(options.sources, options.format, options.layout)
-    # The types of a new table are found by reading all of it beforehand.
-    return context.spool.kept(found) if options.create.create else found
+    # The types of a new table, or of new columns, are found by reading all of it beforehand.
+    reads_twice = options.create.create or options.columns.extra is ExtraColumns.ADD
+    return context.spool.kept(found) if reads_twice else found
+
+
+def _to_be_made(connection: Connection, attempt: Attempt) -> Attempt:
+    """What of the target is missing, and is to be made of the sources, which are read here for it."""
+    context, options, found = attempt.context, attempt.context.options, attempt.found
+    creation, additions = None, []
+    if options.create.create:
+        context.progress.stage("types")
+        name = table_name(options, attempt.sources)
+        creation = plan_creation(connection, options, name, found, samples=context.samples)
+    if options.columns.extra is ExtraColumns.ADD and creation is None:
+        context.progress.stage("types")
+        additions = plan_additions(connection, options, table_name(options, attempt.sources), attempt.sources, found)
+    return replace(attempt, creation=creation, additions=additions)
 
 
 def _planned(connection: Connection, attempt: Attempt) -> Attempt:
@@ -122,7 +134,11 @@ def _planned(connection: Connection, attempt: Attempt) -> Attempt:
     options, creation = attempt.context.options, attempt.creation
     if creation:
         creation = creation.made(connection, options)
-    target = locked_target(connection, table_name(options, attempt.sources), options)
+    name = table_name(options, attempt.sources)
+    if attempt.additions:
+        take_turn_to_add(connection, find_relation(connection, name), options)
+    target = locked_target(connection, name, options)
+    target = added(connection, target, attempt.additions)
     standing = standing_of(connection, target) if attempt.has_ledger else None
     plans = make_plans(connection, target, attempt.sources, options)
     if creation:
