@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from harborctl.db.catalog import KeyPart, Target, TargetColumn, UniqueKey
+from harborctl.db.storage import Storage
 from harborctl.model import SourceFormat
 from harborctl.sources.batch import Batch
 
@@ -47,6 +48,7 @@ def target(*columns: TargetColumn, keys: tuple[UniqueKey, ...] = (), **more: Any
         schema="shop",
         name="orders",
         kind="r",
+        storage=Storage.OWN,
         columns=columns,
         keys=keys,
         references=(),

@@ -768,6 +768,11 @@ class Account:
     duplicates: int = 0
     deleted: int = 0
 
+    @property
+    def changed(self) -> int:
+        """Rows of the target that are not what they were, or not there any more."""
+        return self.inserted + self.updated + self.deleted
+
 
 @dataclass(frozen=True, slots=True)
 class FileResult:

@@ -18,6 +18,7 @@ from harborctl.db.relations import (
     matching,
     require_one_expression,
 )
+from harborctl.db.storage import compressed_rows
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, UsageError
 
 if TYPE_CHECKING:
@@ -125,8 +126,20 @@ def _require_pages(relation: Relation) -> None:
         )
 
 
+def _require_rows_on_pages(relation: Relation, *, spread: bool, compressed: bool) -> None:
+    """See that what would be sampled holds the rows."""
+    if spread or compressed:
+        where = "on shards of Citus, most of them on other servers" if spread else "in compressed chunks of TimescaleDB"
+        raise UsageError(
+            f"{relation.label} cannot be sampled: its rows are {where}",
+            code="bad_target",
+            hint="Leave --sample out for an estimate, or take --exact.",
+        )
+
+
 def _count(connection: Connection, relation: Relation, options: CountOptions, *, citus: bool) -> TableCount:
     parts, spread = parts_of(connection, relation, citus=citus)
+    compressed = compressed_rows(connection) if options.sample is not None else {}
     # What the coordinator keeps of a spread table is an empty shell: its statistics mean nothing.
     stored = [part for part in parts if part.kind in ("r", "m") and part.oid not in spread]
     analyzed = [part.analyzed_at for part in parts]
@@ -136,6 +149,7 @@ def _count(connection: Connection, relation: Relation, options: CountOptions, *,
         require_one_expression(connection, relation, options.where)
     if options.sample is not None:
         _require_pages(relation)
+        _require_rows_on_pages(relation, spread=bool(spread), compressed=any(part.oid in compressed for part in parts))
     if options.exact:
         method = Method.EXACT
         rows = low = high = exact_rows(connection, relation, options.where)

@@ -32,6 +32,7 @@ from harborctl.db.relations import (
     quoted,
 )
 from harborctl.db.search_path import on_users_path
+from harborctl.db.storage import compressed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,15 +87,20 @@ def estimated_rows(
     connection: Connection, relation: Relation, where: str | None, parts: Sequence[Any], spread: frozenset[int]
 ) -> tuple[int, Basis]:
     """The rows of all parts, or those that meet a condition. A sum is as sure as the least sure of them."""
+    compressed = compressed_rows(connection)
     if where is not None:
-        if all(part.kind in ("r", "m") and part.pages_now == 0 and part.oid not in spread for part in parts):
+        elsewhere = spread | frozenset(compressed)
+        if all(part.kind in ("r", "m") and part.pages_now == 0 and part.oid not in elsewhere for part in parts):
             return 0, Basis.FILE_SIZE
         return round(_planned(connection, relation, where)["Plan Rows"]), Basis.PLANNER
     estimates: list[tuple[float, Basis]] = []
     unknown = []
     for part in parts:
         estimate = rows_on_shards(connection, part) if part.oid in spread else _from_catalog(part)
-        if estimate is None:
+        if part.oid in compressed:  # what is on its pages has come later
+            later, _ = estimate or (part.live_rows, Basis.LIVE_ROWS)
+            estimates.append((compressed[part.oid] + later, Basis.ANALYZE))
+        elif estimate is None:
             unknown.append(part)
         else:
             estimates.append(estimate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import column, func, literal_column, select, table, text
 
 from harborctl.db.search_path import on_empty_path
+from harborctl.db.storage import hypertables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -21,6 +22,9 @@ _COUNTED = text("""
         SELECT CAST(:oid AS oid)
       UNION
         SELECT relid::oid FROM pg_catalog.pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass))
+      UNION
+        SELECT inhrelid FROM pg_catalog.pg_inherits
+        WHERE inhparent = CAST(:oid AS oid) AND inhparent = ANY (CAST(:hypertables AS oid[]))
     ), reached (oid) AS (
         SELECT oid FROM own
       UNION
@@ -32,9 +36,14 @@ _COUNTED = text("""
             SELECT reference.conrelid
           UNION
             SELECT relid::oid FROM pg_catalog.pg_partition_tree(reference.conrelid)
+          UNION
+            SELECT inhrelid FROM pg_catalog.pg_inherits
+            WHERE inhparent = reference.conrelid AND inhparent = ANY (CAST(:hypertables AS oid[]))
         ) AS part (oid)
     ), counted AS (
-        SELECT coalesce(pg_catalog.pg_partition_root(oid)::oid, oid) AS root,
+        SELECT coalesce(pg_catalog.pg_partition_root(oid)::oid,
+                        (SELECT inhparent FROM pg_catalog.pg_inherits
+                         WHERE inhrelid = oid AND inhparent = ANY (CAST(:hypertables AS oid[]))), oid) AS root,
                pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid))::bigint AS deleted,
                pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_updated(oid))::bigint AS updated
         FROM reached WHERE oid NOT IN (SELECT oid FROM own) GROUP BY 1
@@ -71,7 +80,10 @@ class Along:
 def taken_along(connection: Connection, target: Relation) -> tuple[Along, ...]:
     """The tables to which foreign keys spread a deletion from the target, with what is counted of them so far."""
     with on_empty_path(connection):
-        return tuple(Along(*row) for row in connection.execute(_COUNTED, {"oid": target.oid}))
+        return tuple(
+            Along(*row)
+            for row in connection.execute(_COUNTED, {"oid": target.oid, "hypertables": hypertables(connection)})
+        )
 
 
 def taken_since(connection: Connection, target: Relation, before: tuple[Along, ...]) -> tuple[Along, ...]:

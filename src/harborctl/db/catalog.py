@@ -13,6 +13,7 @@ from sqlalchemy import Column, MetaData, Table, Text, cast, column, func, select
 from sqlalchemy.types import UserDefinedType
 
 from harborctl.db.search_path import users_path
+from harborctl.db.storage import EXTENSIONS, Storage, hypertables, kept_in, remember_extensions
 from harborctl.errors import TargetError, UsageError
 from harborctl.nearest import nearest
 from harborctl.sqlstate import UNDEFINED_TABLE
@@ -122,18 +123,31 @@ class Relation:
     """A table that was found.
 
     Attributes:
-        kind: pg_class.relkind: `r` table, `p` partitioned, `v` view, `f` foreign.
+        kind: pg_class.relkind: `r` table, `p` partitioned, `v` view, `f` foreign. A hypertable is partitioned.
+        storage: what holds its rows.
     """
 
     oid: int
     schema: str
     name: str
     kind: str
+    storage: Storage
 
     @property
     def label(self) -> str:
         """`schema.name`, for people."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its rows are in several tables, so that `ctid` does not tell one from all others, and constraints may
+        go by other names there."""
+        return self.kind == "p" or self.storage is Storage.SHARDS
+
+    @property
+    def own_parts(self) -> dict[str, int]:
+        """What `PARTS` needs to know."""
+        return {"oid": self.oid, "chunks_of": self.oid if self.storage is Storage.CHUNKS else 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +254,19 @@ class ModifiedType(ServerType):
         return select(record.render_derived(with_types=True).c.v).scalar_subquery()
 
 
-_FIND = text("""
+# The oids of a relation and all of its partitions or chunks, which stand in no partition tree.
+PARTS = """
+    WITH parts (part) AS (
+        SELECT CAST(:oid AS oid)
+      UNION
+        SELECT relid::oid FROM pg_catalog.pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass))
+      UNION
+        SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = CAST(:chunks_of AS oid)
+    )
+"""
+
+_FIND = text(
+    """
     WITH named AS (
         SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
                array_position(CAST(:path AS text[]), namespace.nspname::text) AS place
@@ -250,8 +276,12 @@ _FIND = text("""
           AND namespace.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
           AND NOT pg_is_other_temp_schema(namespace.oid)
     )
-    SELECT * FROM named ORDER BY place, schema
-""")
+    SELECT *, """  # noqa: S608  # put together from two constants
+    + EXTENSIONS
+    + """
+    FROM named ORDER BY place, schema
+"""
+)
 
 _ALL_NAMES = text("""
     SELECT namespace.nspname, class.relname
@@ -400,12 +430,19 @@ _KEYS = text("""
 
 # Of triggers, the bits of tgtype: 1 for each row, 2 before, 4 at INSERT, 8 at DELETE, 16 at UPDATE.
 _BEHAVIOUR = text("""
-    SELECT relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
+    SELECT relkind <> 'p' AND oid <> ALL (CAST(:hypertables AS oid[]))
+               AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = :oid) AS has_children,
            row_security_active(oid) AS filtered,
            has_table_privilege(oid, 'SELECT') AS readable,
            ARRAY(SELECT DISTINCT tgname::text FROM pg_trigger
                  WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
-                   AND tgenabled <> 'D' AND tgtype & 3 = 3 AND tgtype & 20 <> 0) AS before_triggers,
+                   AND tgenabled <> 'D' AND tgtype & 3 = 3 AND tgtype & 20 <> 0
+                   -- TimescaleDB's own keeps rows out of the hypertable itself.
+                   AND NOT EXISTS (SELECT FROM pg_depend AS belongs
+                                   JOIN pg_extension AS extension ON extension.oid = belongs.refobjid
+                                   WHERE (belongs.classid, belongs.objid) = ('pg_proc'::regclass, tgfoid)
+                                     AND belongs.refclassid = 'pg_extension'::regclass AND belongs.deptype = 'e'
+                                     AND extension.extname = 'timescaledb')) AS before_triggers,
            EXISTS (SELECT FROM pg_trigger
                    WHERE (tgrelid = :oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(CAST(:oid AS oid))))
                      AND tgenabled <> 'D' AND tgtype & 11 = 11) AS keeps_rows,
@@ -423,6 +460,9 @@ _BEHAVIOUR = text("""
                 -- What points at a partition mostly was declared for the table that it is of.
                 SELECT oid, conparentid FROM pg_constraint
                 WHERE contype = 'f' AND confrelid IN (SELECT oid FROM own) AND conrelid NOT IN (SELECT oid FROM own)
+                  -- Chunks have copies of the hypertable's, with no parent.
+                  AND conrelid NOT IN (SELECT inhrelid FROM pg_inherits
+                                       WHERE inhparent = ANY (CAST(:hypertables AS oid[])))
               UNION
                 SELECT above.oid, above.conparentid
                 FROM met JOIN pg_constraint AS above ON above.oid = met.conparentid
@@ -511,7 +551,11 @@ def find_relation(connection: Connection, name: str) -> Relation:
                 f"{name} is in several schemas: {places}", code="ambiguous_table", hint="Name the schema."
             )
         if found:
-            return Relation(found[0].oid, found[0].schema, found[0].name, found[0].kind)
+            row = found[0]
+            remember_extensions(connection, row)
+            storage = kept_in(connection, row.oid)
+            kind = "p" if storage is Storage.CHUNKS else row.kind
+            return Relation(row.oid, row.schema, row.name, kind, storage)
     raise TargetError(
         f"there is no table {name}", code=UNDEFINED_TABLE, hint=_nearest(connection, name) or "See `harborctl tables`."
     )
@@ -520,12 +564,13 @@ def find_relation(connection: Connection, name: str) -> Relation:
 def described(connection: Connection, found: Relation) -> Target:
     """The columns, keys and habits of a table."""
     of_it = {"oid": found.oid}
-    behaviour = dict(connection.execute(_BEHAVIOUR, of_it).mappings().one())
+    behaviour = dict(connection.execute(_BEHAVIOUR, of_it | {"hypertables": hypertables(connection)}).mappings().one())
     return Target(
         oid=found.oid,
         schema=found.schema,
         name=found.name,
         kind=found.kind,
+        storage=found.storage,
         columns=_columns(connection, of_it),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
         references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),

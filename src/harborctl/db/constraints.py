@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from harborctl.db.search_path import on_empty_path
+from harborctl.db.storage import hypertables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +129,8 @@ _CONSTRAINTS = text("""
                       AND (member.amoplefttype, member.amoprighttype) = (opclass.opcintype, opclass.opcintype)
                  JOIN pg_operator AS operator ON operator.oid = member.amopopr
                  ORDER BY part.position) AS equalities,
-           demanded.confmatchtype = 'f' AS "full", class.relkind = 'r' AS "only",
+           demanded.confmatchtype = 'f' AS "full",
+           class.relkind = 'r' AND class.oid <> ALL (CAST(:hypertables AS oid[])) AS "only",
            demanded.confrelid IN (SELECT oid FROM tree)
                OR demanded.confrelid IN (
                    SELECT relid FROM pg_partition_ancestors(CAST(CAST(:oid AS oid) AS regclass))) AS own,
@@ -146,7 +148,7 @@ def constraints_of(connection: Connection, oid: int) -> tuple[Constraint, ...]:
     """All constraints and unique indexes of the table that are in force, then those that only partitions have."""
     found = []
     with on_empty_path(connection):
-        rows = connection.execute(_CONSTRAINTS, {"oid": oid}).all()
+        rows = connection.execute(_CONSTRAINTS, {"oid": oid, "hypertables": hypertables(connection)}).all()
     for row in rows:
         reference = None
         # A key that is about periods has an operator other than `=`.

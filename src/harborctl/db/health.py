@@ -26,6 +26,7 @@ from harborctl.db.migrations import current, revisions
 from harborctl.db.product import EXTENSIONS, product_of
 from harborctl.db.search_path import users_path
 from harborctl.db.sessions import is_pooled, sessions_at_once
+from harborctl.db.storage import is_worker
 from harborctl.db.tables import HARBOR_SCHEMA, LEDGER_SCHEMA
 from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, TargetError, UsageError
 from harborctl.version import __version__
@@ -131,7 +132,19 @@ def _engine(connection: Connection, _: Database) -> Iterator[Found]:
         text("SELECT extname, extversion FROM pg_catalog.pg_extension WHERE extname = ANY(:names) ORDER BY extname"),
         {"names": list(EXTENSIONS)},
     )
-    yield _ok(str(product_of(answer, dict(row._tuple() for row in found))))
+    versions: dict[str, str] = {row.extname: row.extversion for row in found}
+    named = str(product_of(answer, versions))
+    if is_worker(connection):
+        yield _fail(
+            f"{named}; this server is a worker of the cluster, whose locks and ledger know nothing of other loads",
+            "Name the coordinator of the cluster.",
+        )
+        return
+    if "citus" in versions:
+        named += "; this server is the coordinator; tables of Citus cannot be sampled (count --sample)"
+    if "timescaledb" in versions:
+        named += "; hypertables with compressed chunks cannot be sampled (count --sample)"
+    yield _ok(named)
 
 
 def _versions(connection: Connection, _: Database) -> Iterator[Found]:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from harborctl import sqlstate
 from harborctl.db.failures import translated
 from harborctl.db.rights import VERSION_TABLE, grants
+from harborctl.db.storage import require_coordinator
 from harborctl.db.tables import (
     HARBOR_SCHEMA,
     LEDGER_SCHEMA,
@@ -147,9 +148,11 @@ def require_ledger(connection: Connection, *, keeps_rejects: bool = False) -> No
 
     Raises:
         UsageError: it is missing, or a newer harborctl has changed it.
+        TargetError: it is missing on a worker of Citus.
     """
     readable = _readable(connection, loads.name, rejects.name, VERSION_TABLE)
     if loads.name not in readable:
+        require_coordinator(connection)
         raise UsageError(
             "this database has no ledger yet",
             code="no_ledger",

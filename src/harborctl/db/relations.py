@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from harborctl.db.catalog import find_target, split_name
 from harborctl.db.search_path import on_users_path, users_path
+from harborctl.db.storage import hypertables
 from harborctl.errors import TargetError
 from harborctl.sqlstate import UNDEFINED_TABLE
 
@@ -54,12 +55,18 @@ _MAY_READ = text("""
 """)
 
 _ALL = text("""
-    SELECT class.oid, namespace.nspname AS schema, class.relname AS name, class.relkind AS kind,
-           class.relispartition AS is_partition,
+    SELECT class.oid, namespace.nspname AS schema, class.relname AS name,
+           CASE WHEN class.oid = ANY (CAST(:hypertables AS oid[])) THEN 'p' ELSE class.relkind END AS kind,
+           class.relispartition OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = class.oid
+                                           AND inhparent = ANY (CAST(:hypertables AS oid[]))) AS is_partition,
            array_position(CAST(:path AS text[]), namespace.nspname::text) IS NOT NULL AS visible,
            has_schema_privilege(namespace.oid, 'USAGE') AND has_any_column_privilege(class.oid, 'SELECT') AS readable,
            row_security_active(class.oid) AS row_security,
-           namespace.nspname IN ('pg_catalog', 'information_schema') AS is_system
+           namespace.nspname IN ('pg_catalog', 'information_schema') OR EXISTS (
+               SELECT FROM pg_depend AS belongs JOIN pg_extension AS extension ON extension.oid = belongs.refobjid
+               WHERE (belongs.classid, belongs.objid) = ('pg_namespace'::regclass, namespace.oid)
+                 AND belongs.deptype = 'e' AND extension.extname IN ('citus', 'citus_columnar', 'timescaledb')
+           ) AS is_system
     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
     WHERE class.relkind = ANY(:kinds) AND namespace.nspname NOT LIKE 'pg\\_t%'
     ORDER BY namespace.nspname, class.relname
@@ -106,7 +113,11 @@ def matching(connection: Connection, pattern: str | None = None, *, views: bool 
         TargetError: nothing matches.
     """
     kinds = [kind for kind in KINDS if views or kind != "v"]
-    given = {"kinds": kinds, "path": list(users_path(connection).schemas)}
+    given = {
+        "kinds": kinds,
+        "path": list(users_path(connection).schemas),
+        "hypertables": hypertables(connection),
+    }
     every = connection.execute(_ALL, given).all()
     rows = [row for row in every if not row.is_system]
     if pattern is not None:

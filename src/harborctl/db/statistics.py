@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 from sqlalchemy import text
 
+from harborctl.db.catalog import PARTS
+from harborctl.db.failures import translated
+from harborctl.db.storage import Storage
+from harborctl.errors import HarborctlError
 from harborctl.model import Analyze
 
 if TYPE_CHECKING:
@@ -21,15 +26,19 @@ CHANGED_SHARE = 0.1
 
 # Rows of a partitioned table are counted where they are. Counts of earlier transactions may still be among them.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-FUNCTIONS
-_TOUCHED = text("""
+_TOUCHED = text(
+    PARTS  # noqa: S608  # put together from two constants
+    + """
     SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_updated(part)), 0)::bigint AS updated,
            coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(part)), 0)::bigint AS deleted
-    FROM (SELECT CAST(:oid AS oid)
-          UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass))
-         ) AS parts (part)
-""")
+    FROM parts
+"""
+)
 
 _ROWS = text("SELECT greatest(reltuples, 0) FROM pg_catalog.pg_class WHERE oid = CAST(:oid AS oid)")
+
+
+logger = logging.getLogger("harborctl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Touched:
 
 def touched(connection: Connection, target: Relation) -> Touched:
     """What the server has counted so far. Only a difference of two counts, within one transaction, means anything."""
-    row = connection.execute(_TOUCHED, {"oid": target.oid}).one()
+    row = connection.execute(_TOUCHED, target.own_parts).one()
     return Touched(row.updated, row.deleted)
 
 
@@ -55,7 +64,24 @@ def analyze(connection: Connection, *name: str) -> None:
 
 
 def analyze_after(connection: Connection, target: Relation, changed: int, when: Analyze) -> None:
-    """ANALYZE the target if `when` says so, in `auto` if more than a tenth of it is new or different."""
+    """ANALYZE the target if `when` says so, in `auto` if more than a tenth of it is new or different. Tables of Citus
+    are for `analyze_committed`: the transaction that has changed their rows cannot do it."""
+    if target.storage is not Storage.SHARDS:
+        _analyze_changed(connection, target, changed, when)
+
+
+def analyze_committed(connection: Connection, target: Relation, changed: int, when: Analyze) -> None:
+    """As `analyze_after`, for tables of Citus, after the COMMIT. It is too late for a failure, which is only told."""
+    if target.storage is not Storage.SHARDS:
+        return
+    try:
+        with translated(), connection.begin():
+            _analyze_changed(connection, target, changed, when)
+    except (HarborctlError, KeyboardInterrupt) as error:
+        logger.warning("the rows are in, but ANALYZE %s failed: %s", target.label, str(error) or "interrupted")
+
+
+def _analyze_changed(connection: Connection, target: Relation, changed: int, when: Analyze) -> None:
     if when is Analyze.NEVER or (when is Analyze.AUTO and not changed):
         return
     before = connection.execute(_ROWS, {"oid": target.oid}).scalar_one()

@@ -11,6 +11,7 @@ from sqlalchemy import case, delete, func, select
 from harborctl import sqlstate
 from harborctl.db.cascades import Along, counts_rows, rows_before, taken_along, taken_since
 from harborctl.db.statistics import analyze, touched
+from harborctl.db.storage import Storage
 from harborctl.errors import BadRow, StatementFailed, TargetError
 from harborctl.load.merge.key_watch import KEY_HINT
 from harborctl.load.merge.preview import emptied, merge_changes
@@ -476,12 +477,14 @@ def _settle_along(
     Raises:
         StatementFailed: something, and the options do not allow it, or not so much.
     """
-    if before and not counts_rows(connection):
+    is_remote = target.storage is Storage.SHARDS
+    if before and (is_remote or not counts_rows(connection)):
         tables = ", ".join(each.label for each in before)
         what = f"foreign keys may change rows of {tables} when rows of {target.label} are deleted, and this server does"
         if not options.cascade:
+            reason = "they are in shards" if is_remote else "track_counts is off"
             raise StatementFailed(
-                f"{what} not count them (track_counts is off)", code="cascade", hint="If that is meant, say --cascade."
+                f"{what} not count them ({reason})", code="cascade", hint="If that is meant, say --cascade."
             )
         return _Deleted(notes=(f"{what} not count them",))
     along = taken_since(connection, target, before)

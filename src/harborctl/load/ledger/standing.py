@@ -8,10 +8,11 @@ whatever else rewrites it. Anything between cannot be known. Times would not do:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, cast, exists, func, literal, select, text
 
+from harborctl.db.storage import Storage, hypertables
 from harborctl.db.tables import LEDGER_SCHEMA, loads
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
     from harborctl.db.catalog import Target
 
-# The target with its partitions; where it is a view, with the tables behind it.
+# The target with its partitions or chunks; where it is a view, with the tables behind it.
 _BELOW = """
     WITH RECURSIVE below (oid, kind) AS (
         SELECT oid, relkind FROM pg_class WHERE oid = :oid
         UNION
         SELECT class.oid, class.relkind FROM below CROSS JOIN LATERAL (
-            SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = below.oid AND below.kind = 'p'
+            SELECT inhrelid AS oid FROM pg_inherits
+            WHERE inhparent = below.oid AND (below.kind = 'p' OR below.oid = ANY (CAST(:hypertables AS oid[])))
             UNION ALL
             SELECT depend.refobjid FROM pg_rewrite AS rule JOIN pg_depend AS depend ON depend.objid = rule.oid
             WHERE below.kind = 'v' AND rule.ev_class = below.oid
@@ -34,10 +36,17 @@ _BELOW = """
         ) AS next JOIN pg_class AS class ON class.oid = next.oid
     )
 """
+# A chunk goes by its oid: it gets new files when it is compressed, with its rows in it, and TRUNCATE drops it.
 _STORAGE = text(
     _BELOW  # noqa: S608  # put together from two constants
-    + "SELECT coalesce(array_agg(DISTINCT pg_relation_filenode(oid)::bigint), '{}') FROM below"
-    " WHERE pg_relation_filenode(oid) IS NOT NULL"
+    + """
+    SELECT coalesce(array_agg(DISTINCT CASE WHEN is_chunk THEN oid ELSE pg_relation_filenode(oid) END::bigint), '{}')
+    FROM below CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM pg_inherits
+                       WHERE inhrelid = below.oid AND inhparent = ANY (CAST(:hypertables AS oid[]))) AS is_chunk
+    ) AS known
+    WHERE pg_relation_filenode(oid) IS NOT NULL
+"""
 )
 _HAS_NO_PAGES = text(
     _BELOW  # noqa: S608  # likewise
@@ -82,14 +91,19 @@ def standing_of(connection: Connection, target: Target) -> Standing:
 
 def storage_of(connection: Connection, target: Target) -> tuple[int, ...]:
     """The numbers of the files that hold the target's rows."""
-    return tuple(connection.execute(_STORAGE, {"oid": target.oid}).scalar_one())
+    return tuple(connection.execute(_STORAGE, _below(connection, target)).scalar_one())
+
+
+def _below(connection: Connection, target: Target) -> dict[str, Any]:
+    return {"oid": target.oid, "hypertables": hypertables(connection)}
 
 
 def _emptiness(connection: Connection, target: Target) -> tuple[str, bool]:
     """A snapshot, and whether the target is empty in it, as far as this user can tell."""
     if not connection.execute(_MAY_READ, {"oid": target.oid}).scalar_one():
-        snapshot, empty = connection.execute(_HAS_NO_PAGES, {"oid": target.oid}).one()
-        return snapshot, empty
+        snapshot, empty = connection.execute(_HAS_NO_PAGES, _below(connection, target)).one()
+        # Rows of shards, and compressed ones, are not on pages of these tables.
+        return snapshot, empty and target.storage is Storage.OWN
     table = target.table([])
     rows = select(literal(1)).select_from(table)
     rows = rows.with_hint(table, "ONLY", "postgresql") if target.has_children else rows

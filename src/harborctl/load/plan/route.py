@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from harborctl.db.storage import Storage
 from harborctl.load.plan.plan import Plan, Route
 from harborctl.model import WriterName
 
@@ -50,7 +51,9 @@ def routed(plan: Plan, options: LoadOptions, writer: WriterName) -> Plan:
     # COPY does not go through views and row-level security, and where a view's trigger writes it miscounts. INSERT of
     # row after row does not find what a row refers to further down.
     needs_insert = target.kind == "v" or target.filtered
-    is_staged = plan.mode.by_key or (not isolates and (needs_insert if is_copy else target.refers_to_itself))
+    # Citus takes one INSERT of all rows with values of any type, and of row after row not.
+    needs_all = target.refers_to_itself or target.storage is Storage.SHARDS
+    is_staged = plan.mode.by_key or (not isolates and (needs_insert if is_copy else needs_all))
     return replace(
         plan,
         writer=writer,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from harborctl.db.storage import Storage
 from harborctl.load.write.bad_row import Reason
 from harborctl.load.write.encode import text_columns
 
@@ -43,6 +44,8 @@ _MADE = text("""
         message := SQLERRM;
     END $$
 """)
+# Citus would make the function on all of its servers.
+_PROPAGATION = text("SELECT pg_catalog.set_config('citus.enable_ddl_propagation', :value, true)")
 _CAUGHT = text("""
     SELECT given.position, error.code, error.message
     FROM pg_catalog.unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
@@ -66,12 +69,20 @@ class Inputs:
         for planned, array in zip(plan.columns, text_columns(plan, batch), strict=True):
             # Without NULL: with array_nulls off an array that has one is read as if it had the text.
             given = [(row, value) for row, value in enumerate(array.to_pylist()) if value is not None]
-            for number, code, message in self._of_column([value for _, value in given], planned.target.type):
+            for number, code, message in self._of_column(plan, [value for _, value in given], planned.target.type):
                 row, value = given[number]
                 found.setdefault(row, Reason(code, message, planned.target.name, value))
         return found
 
-    def _of_column(self, values: list[str], kind: str) -> list[tuple[int, str, str]]:
+    def _make(self, plan: Plan) -> None:
+        is_citus = plan.target.storage is Storage.SHARDS
+        if is_citus:
+            self._connection.execute(_PROPAGATION, {"value": "off"})
+        self._connection.execute(_MADE)
+        if is_citus:
+            self._connection.execute(_PROPAGATION, {"value": "on"})
+
+    def _of_column(self, plan: Plan, values: list[str], kind: str) -> list[tuple[int, str, str]]:
         given = {"values": values, "kind": kind}
         if self._softly:
             try:
@@ -85,7 +96,7 @@ class Inputs:
         try:
             with self._connection.begin_nested():
                 if not self._is_made:
-                    self._connection.execute(_MADE)
+                    self._make(plan)
                 rows = self._connection.execute(_CAUGHT, given).all()
         except DBAPIError as error:
             if error.connection_invalidated:

@@ -21,8 +21,9 @@ from harborctl.db.catalog import described
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.db.sessions import require_sessions
-from harborctl.db.statistics import analyze_after
+from harborctl.db.statistics import analyze_after, analyze_committed
 from harborctl.db.storable import storable
+from harborctl.db.storage import require_coordinator
 from harborctl.errors import HarborctlError, LockHeld, UsageError
 from harborctl.load.ledger import record
 from harborctl.load.ledger.chunks import check_same, committed, missing, next_number, total
@@ -171,6 +172,7 @@ def _load(context: Context) -> LoadResult | Failure:
                     attempt = replace(attempt, chunks=tuple(done))
                     result = _finish(connection, attempt, target, files, digests)
                     attempt = replace(attempt, committing=result)
+                analyze_committed(connection, target, total(done).changed, attempt.context.options.analyze)
             except (AlreadyLoaded, LockHeld) as reason:
                 return unneeded(connection, attempt, reason)
     except (HarborctlError, WorkersMeet, KeyboardInterrupt) as error:
@@ -206,7 +208,9 @@ def _found_target(books: Connection, attempt: Attempt) -> Target:
     options = attempt.context.options
     with books.begin():
         require_ledger(books, keeps_rejects=options.rejects.rejecting)
-        return described(books, require_table(books, table_name(options, attempt.sources), options))
+        relation = require_table(books, table_name(options, attempt.sources), options)
+        require_coordinator(books)
+        return described(books, relation)
 
 
 def _checked(context: Context, target: Target, files: int) -> Context:
@@ -355,7 +359,7 @@ def _finish(
     context, options, chunks = attempt.context, attempt.context.options, attempt.chunks or ()
     context.progress.stage("analyze")
     account = total(chunks)
-    analyze_after(connection, target, account.inserted + account.updated + account.deleted, options.analyze)
+    analyze_after(connection, target, account.changed, options.analyze)
     read = [
         FileResult(
             each.file.name,

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from harborctl.codecs.codec import Session
 from harborctl.db.catalog import described, find_relation, find_target
+from harborctl.db.storage import require_coordinator
 from harborctl.errors import TargetError, UsageError
 from harborctl.load.modes import check_target, truncates
 from harborctl.load.plan.plan import make_plan, settle_columns
@@ -69,6 +70,7 @@ def locked_target(connection: Connection, name: str, options: LoadOptions, *, ha
     """The target as it is once nobody can change it any more. With `has_turn` another transaction of this load keeps
     other loads out."""
     relation = find_relation(connection, name)
+    require_coordinator(connection)
     if truncates(options):  # readers shall not wait for what will be refused
         check_target(described(connection, relation), options.mode)
     lock_target(connection, relation, options, truncates=truncates(options), has_turn=has_turn)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from harborctl.db.catalog import find_relation, find_target
+from harborctl.db.catalog import described, find_relation
 from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed, require_ledger
 from harborctl.db.search_path import on_empty_path, take_users_path
-from harborctl.db.statistics import analyze_after
+from harborctl.db.statistics import analyze_after, analyze_committed
+from harborctl.db.storage import require_coordinator
 from harborctl.errors import HarborctlError, LockHeld, StatementFailed
 from harborctl.load.ledger import record
 from harborctl.load.ledger.dedupe import (
@@ -35,7 +36,7 @@ from harborctl.load.run.prepare import locked_target, make_plans, start_progress
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.run.summary import summary, unneeded
 from harborctl.load.session.backend import new_key, sign
-from harborctl.model import ExtraColumns, Status
+from harborctl.model import Analyze, ExtraColumns, Status
 from harborctl.sources.files import check_unchanged, find_files
 from harborctl.sources.open import open_sources
 
@@ -82,20 +83,21 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                     take_users_path(connection)
                     attempt = replace(attempt, ending=_ending(attempt))
                     start_progress(progress, attempt.sources)
-                    creation = attempt.creation
-                    look = creation.see if creation else None
+                    look = attempt.creation.see if attempt.creation else None
                     rows = stream_rows(
                         attempt.sources, attempt.plans, options, rejects, progress, look, rebuilds=not attempt.read_once
                     )
                     attempt = replace(attempt, plans=rows.plans)
                     outcome = carry_out(connection, rows, options, rejects, progress)
-                    if creation:
-                        creation.finish(connection, options, progress)
+                    if attempt.creation:
+                        attempt.creation.finish(connection, options, progress)
                     result = _concluded(connection, attempt, outcome, rejects)
                     if options.dry_run:
                         current.rollback()
                     else:
                         attempt = replace(attempt, committing=result)
+                when = Analyze.NEVER if options.dry_run else options.analyze
+                analyze_committed(connection, attempt.plans[0].target, outcome.account.changed, when)
             except (AlreadyLoaded, LockHeld) as reason:
                 return unneeded(connection, attempt, reason)
             except EnoughRejects:
@@ -158,9 +160,11 @@ def _known_target(connection: Connection, attempt: Attempt) -> Attempt:
     if attempt.creation:
         return attempt
     name = table_name(options, attempt.sources)
+    relation = find_relation(connection, name)
+    require_coordinator(connection)
     if not asks(options):
-        return replace(attempt, target=find_relation(connection, name))
-    target = find_target(connection, name)
+        return replace(attempt, target=relation)
+    target = described(connection, relation)
     return replace(attempt, target=target, standing=standing_of(connection, target))
 
 
@@ -226,8 +230,7 @@ def _concluded(connection: Connection, attempt: Attempt, outcome: Outcome, rejec
         status, notes = Status.DRY_RUN, (*notes, *_lost_numbers(attempt.plans[0], account))
     else:
         context.progress.stage("analyze")
-        changed = account.inserted + account.updated + account.deleted
-        analyze_after(connection, attempt.plans[0].target, changed, options.analyze)
+        analyze_after(connection, attempt.plans[0].target, account.changed, options.analyze)
         status = Status.LOADED_WITH_REJECTS if rejects else Status.LOADED
     result = summary(attempt, status, _files_read(attempt, rejects))
     changes = sorted(outcome.changes, key=lambda change: ("inserted", "updated", "deleted").index(change.kind))
