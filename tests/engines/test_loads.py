@@ -201,8 +201,6 @@ LOADS: dict[str, tuple[list[Row], int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_load_ends_as_in_postgresql(make: Make, tmp_path: Path, kind: str, load: str, writer: str) -> None:
     rows, columns, options = LOADS[load]
-    if KINDS[kind].engine == "citus" and load in ("append with rejects", "replace with rejects"):
-        pytest.skip("Citus leaves its connections aborted behind a savepoint")
     file, target = written(tmp_path / "feed.csv", rows, columns), make(kind)
     before = target.execute("SELECT count(*) FROM {0}")
     tried = target.load(file, *options, "--writer", writer, "--dry-run")

@@ -13,7 +13,7 @@ from sqlalchemy import Column, MetaData, Table, Text, cast, column, func, select
 from sqlalchemy.types import UserDefinedType
 
 from harborctl.db.search_path import users_path
-from harborctl.db.storage import EXTENSIONS, Storage, hypertables, kept_in, remember_extensions
+from harborctl.db.storage import EXTENSIONS, Storage, divided_by, hypertables, kept_in, remember_extensions
 from harborctl.errors import TargetError, UsageError
 from harborctl.nearest import nearest
 from harborctl.sqlstate import UNDEFINED_TABLE
@@ -189,6 +189,7 @@ class Target(Relation):
         filtered: row-level security hides rows from this user.
         refers_to_itself: its rows may need others of it to be there, or of the table that it is a partition of.
         readable: this user may SELECT all of its columns, those of the system among them.
+        divided_by: the column by whose values Citus divides the rows among shards, if it does.
     """
 
     columns: tuple[TargetColumn, ...]
@@ -201,6 +202,7 @@ class Target(Relation):
     filtered: bool
     refers_to_itself: bool
     readable: bool
+    divided_by: str | None = None
 
     @property
     def readable_names(self) -> list[str]:
@@ -571,6 +573,7 @@ def described(connection: Connection, found: Relation) -> Target:
         name=found.name,
         kind=found.kind,
         storage=found.storage,
+        divided_by=divided_by(connection, found.oid) if found.storage is Storage.SHARDS else None,
         columns=_columns(connection, of_it),
         keys=tuple(_key(row) for row in connection.execute(_KEYS, of_it)),
         references=tuple(Reference(**reference) for reference in behaviour.pop("pointing") or ()),

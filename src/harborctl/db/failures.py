@@ -75,6 +75,17 @@ _HINTS = {
 }
 
 
+# Shards are counted from 102008 on. https://docs.citusdata.com/en/stable/develop/api_metadata.html
+_SHARD = re.compile(r'_\d{6,}"')
+_VIOLATIONS = {
+    "violates unique constraint": sqlstate.UNIQUE_VIOLATION,
+    "violates exclusion constraint": sqlstate.EXCLUSION_VIOLATION,
+    "violates foreign key constraint": sqlstate.FOREIGN_KEY_VIOLATION,
+    "violates check constraint": sqlstate.CHECK_VIOLATION,
+    "violates not-null constraint": sqlstate.NOT_NULL_VIOLATION,
+}
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Errors of the database leave this block as errors of ours."""
@@ -112,6 +123,16 @@ def translate(error: Exception) -> HarborctlError:
         hint=_HINTS.get(state or "") or cause.diag.message_hint,
         column=cause.diag.column_name,
     )
+
+
+def of_shard(failure: HarborctlError) -> HarborctlError:
+    """The same of the table, where Citus tells of a shard: without the shard's number behind names, and with the code
+    that is lost when a COPY fails on another server. Its words are all that tells then."""
+    failure.message = _SHARD.sub('"', failure.message)
+    if failure.code == sqlstate.INTERNAL_ERROR:
+        found = next((code for words, code in _VIOLATIONS.items() if words in failure.message), failure.code)
+        failure.code, failure.hint = found, failure.hint or _HINTS.get(found)
+    return failure
 
 
 def refused(error: psycopg.Error, state: str | None = None) -> ConnectionFailed:

@@ -6,15 +6,16 @@ looks like an empty one.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import text
 
 from harborctl.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Row
 
@@ -53,6 +54,13 @@ _COMPRESSED = text("""
     JOIN pg_catalog.pg_class AS class ON class.relnamespace = namespace.oid AND class.relname = chunk.table_name
 """)
 _SHARDED = text("SELECT logicalrelid::oid FROM pg_catalog.pg_dist_partition")
+_DIVIDED_BY = text("""
+    SELECT CASE WHEN partmethod = 'h' THEN pg_catalog.column_to_column_name(logicalrelid, partkey) END
+    FROM pg_catalog.pg_dist_partition WHERE logicalrelid = CAST(CAST(:oid AS oid) AS regclass)
+""")
+_READS_APART = text("SELECT pg_catalog.set_config('citus.select_opens_transaction_block', 'off', true)")
+_PROPAGATES = text("SELECT pg_catalog.current_setting('citus.enable_ddl_propagation')")
+_PROPAGATE = text("SELECT pg_catalog.set_config('citus.enable_ddl_propagation', :value, true)")
 _GROUP = text("SELECT groupid FROM pg_catalog.pg_dist_local_group")
 
 
@@ -90,6 +98,29 @@ def kept_in(connection: Connection, oid: int) -> Storage:
     if oid in hypertables(connection):
         return Storage.CHUNKS
     return Storage.SHARDS if oid in sharded(connection) else Storage.OWN
+
+
+def divided_by(connection: Connection, oid: int) -> str | None:
+    """The column by whose values Citus divides this table, which it keeps; None for one that is not divided."""
+    return cast("str | None", connection.execute(_DIVIDED_BY, {"oid": oid}).scalar_one())
+
+
+def stay_here(connection: Connection) -> None:
+    """For this transaction: what only reads opens no transaction on other servers of Citus. Each savepoint would be one
+    on all servers that take part; so there are none as long as rows are staged."""
+    connection.execute(_READS_APART)
+
+
+@contextmanager
+def done_here(connection: Connection, storage: Storage) -> Iterator[None]:
+    """LOCK and DDL of this block are of this server only, also where a table of Citus is the target."""
+    if storage is not Storage.SHARDS:
+        yield
+        return
+    before = connection.execute(_PROPAGATES).scalar_one()
+    connection.execute(_PROPAGATE, {"value": "off"})
+    yield
+    connection.execute(_PROPAGATE, {"value": before})  # an error ends it, with its savepoint or transaction
 
 
 def is_worker(connection: Connection) -> bool:

@@ -7,28 +7,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, select
+from sqlalchemy.exc import DBAPIError
 
 from harborctl import sqlstate
 from harborctl.db.cascades import Along, counts_rows, rows_before, taken_along, taken_since
+from harborctl.db.failures import of_shard, translate
 from harborctl.db.statistics import analyze, touched
 from harborctl.db.storage import Storage
-from harborctl.errors import BadRow, StatementFailed, TargetError
+from harborctl.errors import BadRow, HarborctlError, StatementFailed, TargetError
 from harborctl.load.merge.key_watch import KEY_HINT
 from harborctl.load.merge.preview import emptied, merge_changes
 from harborctl.load.merge.statements import FEW_ROWS, Merge, Missing
 from harborctl.load.plan.plan import Route
 from harborctl.load.rejects.isolate import write_isolated
-from harborctl.load.rejects.merge_isolate import LateRejects
+from harborctl.load.rejects.merge_isolate import LateRejects, NoRejects
 from harborctl.load.rejects.waiting import write_waiting
 from harborctl.load.session.locks import truncate
 from harborctl.load.write.bad_row import Reason, Written
 from harborctl.load.write.copy import write_copy
 from harborctl.load.write.indexes import built_afterwards
+from harborctl.load.write.shards import beside_target, drop_spread
 from harborctl.load.write.staged_insert import StagedInsert
 from harborctl.load.write.staging import (
     ROW_NUMBER,
     STAGING,
-    TEMPORARY_SCHEMA,
     Staging,
     create_numbered,
     free_name,
@@ -151,6 +153,17 @@ def carry_out(
         BadRow: a row cannot go in; the transaction must be rolled back.
         StatementFailed, ConnectionFailed: as the server or the socket has it, or the options say.
     """
+    if rows.plan.target.storage is not Storage.SHARDS:
+        return _carry_out(connection, rows, options, rejects, progress)
+    try:
+        return _carry_out(connection, rows, options, rejects, progress)
+    except (DBAPIError, HarborctlError) as error:
+        raise of_shard(error if isinstance(error, HarborctlError) else translate(error)) from error
+
+
+def _carry_out(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> Outcome:
     if rows.plan.mode is Mode.APPEND:
         account = _insert(connection, rows, options, rejects, progress)
         return Outcome(account, changes=tuple(rows.first.changes))
@@ -183,6 +196,8 @@ def _insert(
 ) -> Account:
     """Put all rows into the target."""
     plan, table = rows.plan, rows.plan.target.table()
+    if plan.isolates and plan.route is Route.STAGED:
+        return _insert_isolated(connection, rows, options, rejects, progress)
     if plan.isolates:
         isolated = write_isolated(connection, table, rows, options, rejects, progress)
         written = isolated.written + write_waiting(connection, isolated.waiting, options, progress)
@@ -195,6 +210,37 @@ def _insert(
         return StagedInsert(staging, plan).write(connection, staged.sent)
     # What the server did not insert a trigger has dropped.
     return Account(written.sent, inserted=written.inserted, skipped=written.sent - written.inserted)
+
+
+def _insert_isolated(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> Account:
+    """As `_insert` where rows are staged and then judged."""
+    plan = rows.plan
+    staging, staged = _stage(connection, rows, options, rejects, progress)
+    staging = beside_target(connection, plan.target, staging)
+    late = LateRejects(
+        connection, plan, NoRejects() if rejects is None else rejects, staging, StagedInsert(staging, plan)
+    )
+    account = late.write()
+    drop_spread(connection, staging)
+    return replace(account, rows_read=staged - late.count)
+
+
+def _stage(
+    connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
+) -> tuple[Staging, int]:
+    """Put all rows, or where they are isolated all that can be read, into a staging table; how many there are."""
+    plan = rows.plan
+    if not plan.isolates:
+        # Beside the target rows have no order of their own.
+        is_numbered = not plan.copies or plan.target.divided_by is not None
+        staging = stage_for_merge(connection, plan, numbered=is_numbered)
+        return staging, _write(connection, staging.table, rows, options, progress).sent
+    number = free_name(ROW_NUMBER, plan.names)
+    table = create_numbered(connection, plan, STAGING, number)
+    staged = write_isolated(connection, table, rows, options, rejects, progress, number).written.sent
+    return Staging(table, table.c[number]), staged
 
 
 def _indexes_afterwards(
@@ -218,7 +264,7 @@ def _replace(
         count = connection.execute(_count(target)).scalar_one()
         truncate(connection, target)
         # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
-        freeze = target.kind == "r"
+        freeze = target.kind == "r" and target.storage is Storage.OWN
     else:
         emptying = delete(table)
         if target.has_children:
@@ -243,20 +289,23 @@ def _merge(
     plan = rows.plan
     if plan.merge is None:
         raise AssertionError(f"mode {plan.mode} without a key")
-    if plan.isolates:
-        number = free_name(ROW_NUMBER, plan.names)
-        table = create_numbered(connection, plan, STAGING, number)
-        staging = Staging(table, table.c[number])
-        staged = write_isolated(connection, table, rows, options, rejects, progress, number).written.sent
-    else:
-        staging = stage_for_merge(connection, plan, numbered=not plan.copies)
-        staged = _write(connection, staging.table, rows, options, progress).sent
+    staging, staged = _stage(connection, rows, options, rejects, progress)
     progress.stage("merge")
-    if staged > FEW_ROWS:
+    if plan.merge.key.condition is None:  # rows outside of it would be new to each look
+        staging = beside_target(connection, plan.target, staging)
+    if staged > FEW_ROWS or staging.is_spread:
         _prepare_to_join(connection, staging.table)
     merge = Merge(staging, plan, plan.merge)
     if rejects is not None:
-        return _merge_isolated(connection, rows, options, rejects, staging, merge, staged)
+        outcome = _merge_isolated(connection, rows, options, rejects, staging, merge, staged)
+    else:
+        outcome = _merge_staged(connection, rows, options, merge, staged)
+    drop_spread(connection, staging)
+    return outcome
+
+
+def _merge_staged(connection: Connection, rows: Rows, options: LoadOptions, merge: Merge, staged: int) -> Outcome:
+    plan = rows.plan
     _refuse_new(connection, rows, options.merge, merge)
     duplicates = _settle_duplicates(connection, rows, options.merge, merge, staged)
     missing = _check_missing(connection, plan, options.merge, merge, staged) if plan.mode is Mode.SYNC else None
@@ -280,18 +329,21 @@ def _merge_isolated(
     plan, key = rows.plan, merge.plan.key
     late = LateRejects(connection, plan, rejects, staging, merge)
     if not key.is_plain:
-        for number in merge.without_key(connection):
-            late.reject(number, Reason(sqlstate.NOT_NULL_VIOLATION, f"the key {key.label} of this row is NULL"))
+        keyless = Reason(sqlstate.NOT_NULL_VIOLATION, f"the key {key.label} of this row is NULL")
+        late.reject(dict.fromkeys(merge.without_key(connection), keyless))
     unkeyed = len(rejects)
-    for number in merge.new_rows(connection) if _fills_no_new_row(plan, options.merge) else ():
-        late.reject(number, Reason(sqlstate.NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0]))
+    if _fills_no_new_row(plan, options.merge):
+        lacking = Reason(sqlstate.NOT_NULL_VIOLATION, _lacking(plan), plan.lacks[0])
+        late.reject(dict.fromkeys(merge.new_rows(connection), lacking))
     duplicates = 0
     if _have_duplicates(connection, rows, merge, staged - late.count):
         which = options.merge.on_duplicate
         if which is OnDuplicate.ERROR:
-            for number, value in merge.repeated(connection):
-                message = f"its key ({value}) is also that of an earlier row"
-                late.reject(number, Reason(sqlstate.UNIQUE_VIOLATION, message))
+            message = "its key ({}) is also that of an earlier row"
+            repeated = merge.repeated(connection)
+            late.reject(
+                {number: Reason(sqlstate.UNIQUE_VIOLATION, message.format(value)) for number, value in repeated}
+            )
         else:
             duplicates = merge.drop_duplicates(connection, which)
     deleted = _Deleted()
@@ -313,7 +365,7 @@ def _prepare_to_join(connection: Connection, table: Table) -> None:
     name = "default_statistics_target"
     before = connection.execute(select(func.current_setting(name))).scalar_one()
     connection.execute(select(func.set_config(name, str(STAGING_STATISTICS), True)))
-    analyze(connection, TEMPORARY_SCHEMA, table.name)
+    analyze(connection, *filter(None, (table.schema, table.name)))
     allowed = func.current_setting("work_mem")
     memory = case((func.pg_size_bytes(allowed) < func.pg_size_bytes(MERGE_MEMORY), MERGE_MEMORY), else_=allowed)
     connection.execute(select(func.set_config(name, before, True), func.set_config("work_mem", memory, True)))

@@ -20,7 +20,6 @@ from sqlalchemy import (
     FromClause,
     Function,
     Index,
-    Label,
     Select,
     SelectBase,
     Subquery,
@@ -59,7 +58,7 @@ from harborctl.sqlstate import UNIQUE_VIOLATION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, RowMapping
+    from sqlalchemy import Connection
     from sqlalchemy.dialects.postgresql import Insert
 
     from harborctl.db.catalog import TargetColumn
@@ -150,6 +149,8 @@ class Merge:
     @property
     def sorts_keys_soon(self) -> bool:
         """Whether an index on the staged keys takes no longer than to count them."""
+        if self._staging.is_spread:
+            return False  # each of its shards would be indexed in turn
         key = self._merge.key
         columns = [self._plan.target.column(name) for name in key.columns]
         return key.is_plain and not any(column and column.base in SORTED_BY_LANGUAGE for column in columns)
@@ -188,14 +189,15 @@ class Merge:
         newest = self._merge.newest_by
         priority = [self._staging.table.c[newest].desc().nulls_last(), first] if newest else [first]
         place = func.row_number().over(partition_by=self._parts(), order_by=priority).label("place")
-        row: Label[Any] = literal_column("ctid").label("harborctl_ctid")
-        ranked = self._keyed_rows().with_only_columns(row, place).subquery("ranked")
+        # Rows in different shards may have the same ctid.
+        row: ColumnElement[Any] = self._staging.order if self._staging.is_spread else literal_column("ctid")
+        ranked = self._keyed_rows().with_only_columns(row.label("harborctl_ctid"), place).subquery("ranked")
         losers = select(ranked.c.harborctl_ctid).where(ranked.c.place > 1)
-        return connection.execute(delete(self._staging.table).where(literal_column("ctid").in_(losers))).rowcount
+        return connection.execute(delete(self._staging.table).where(row.in_(losers))).rowcount
 
     def first_duplicate(self, connection: Connection) -> tuple[list[int], str]:
         """The numbers (from 1, in load order) of the rows that share the first key to come twice, and that key."""
-        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        number = self._number.label("number")
         parts = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
         numbered = (
             select(number, self._condition().label("has_key"), *parts).select_from(self._staging.table).subquery()
@@ -220,7 +222,7 @@ class Merge:
         """The number (from 1, in load order) of the first row of which an expression of the key is NULL."""
         if not self._merge.key.nulls_distinct:
             return None
-        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        number = self._number.label("number")
         lacks = and_(self._condition(), or_(*(part.is_(None) for part in self._parts()))).label("lacks")
         numbered = select(number, lacks).select_from(self._staging.table).subquery()
         first: int | None = connection.execute(select(func.min(numbered.c.number)).where(numbered.c.lacks)).scalar_one()
@@ -326,7 +328,7 @@ class Merge:
         ):
             return Account(staged, inserted=staged), ""
         if is_plain and self._fills_all and not self._merge.update_only and not self._forgets_written:
-            counts = connection.execute(self._fast_statement).mappings().one()
+            counts: Mapping[Any, Any] = connection.execute(self._fast_statement).mappings().one()
             dropped = 0
         else:
             counts = self._write_apart(connection)
@@ -336,7 +338,9 @@ class Merge:
         written = {name: counts[name] for name in ("inserted", "updated", "stale")}
         return Account(staged, **written, skipped=dropped), counts["snapshot"]
 
-    def _write_apart(self, connection: Connection) -> RowMapping:
+    def _write_apart(self, connection: Connection) -> Mapping[Any, Any]:
+        if self._staging.is_spread:
+            return self._write_in_turn(connection)
         if not self._must_not_meet:
             return connection.execute(self._apart_statement).mappings().one()
         try:
@@ -356,6 +360,26 @@ class Merge:
         name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         violated = named(constraints_of(connection, self._plan.target.oid), name)
         return violated is not None and self._merge.key.name in violated.names
+
+    def _write_in_turn(self, connection: Connection) -> Mapping[Any, Any]:
+        """As `_apart_statement`, by two: what one part of a statement hands on to another, Citus brings to the
+        coordinator."""
+        counting = connection.execution_options(preserve_rowcount=True)
+        stale = counting.execute(select(self._stale_count())).scalar_one()
+        staged, updated, inserted = self._staged(), 0, 0
+        if self._overwritten():
+            same = self._equal([staged.c[label] for label in self._labels], self._target_parts())
+            assigned: dict[str, Any] = {name: staged.c[name] for name in self._overwritten()}
+            if self._merge.touch:
+                assigned[self._merge.touch] = func.now()
+            statement = update(self._target).values(assigned).where(same, self._differ(staged, self._target))
+            updated = counting.execute(statement).rowcount
+        if not self._merge.update_only:
+            rows = self._compared(staged).where(self._is_new()).with_only_columns(*self._values(staged))
+            new = insert_into(self._target, self._plan).from_select(list(self._filled()), rows)
+            inserted = counting.execute(new.on_conflict_do_nothing(**self._arbiter())).rowcount
+        written = {"inserted": inserted, "updated": updated, "attempted": inserted + updated}
+        return {**written, "stale": stale, "moved": 0, "snapshot": ""}
 
     def _key_changed(self, what: str) -> StatementFailed:
         target = self._plan.target
@@ -514,7 +538,7 @@ class Merge:
         return list(connection.execute(select(new.c.own).order_by(new.c.own)).scalars())
 
     def _numbered_new(self) -> Subquery:
-        number = func.row_number().over(order_by=self._staging.order.asc()).label("number")
+        number = self._number.label("number")
         keys = [part.label(label) for part, label in zip(self._parts(), self._labels, strict=True)]
         numbered = select(number, self._staging.order.label("own"), *keys, self._condition().label(self._has_key))
         staged = numbered.select_from(self._staging.table).subquery("staged")
@@ -576,12 +600,15 @@ class Merge:
     def _compared(self, staged: Subquery) -> Select[Any]:
         """The staged rows that are new or differ from the table's row of the same key, and are not older."""
         both = staged.outerjoin(self._current, self._same_key(staged, self._current))
-        differs = or_(false(), *(self._differs(staged, name) for name in self._overwritten()))
-        newest = self._merge.newest_by
-        if newest:
-            differs = and_(differs, not_(_older(staged.c[newest], self._current.c[newest])))
+        differs = self._differ(staged, self._current)
         wanted = and_(not_(self._is_new()), differs) if self._merge.update_only else or_(self._is_new(), differs)
         return select(*staged.c).select_from(both).where(wanted)
+
+    def _differ(self, staged: FromClause, current: FromClause) -> ColumnElement[bool]:
+        """Whether the rows differ, and the staged one is not older."""
+        differs = or_(false(), *(self._differs(staged, name, current) for name in self._overwritten()))
+        newest = self._merge.newest_by
+        return and_(differs, not_(_older(staged.c[newest], current.c[newest]))) if newest else differs
 
     def _stale_count(self) -> ColumnElement[int]:
         newest = self._merge.newest_by
@@ -593,6 +620,12 @@ class Merge:
         return select(func.count()).select_from(both).where(older).scalar_subquery()
 
     # -- parts of them
+
+    @property
+    def _number(self) -> ColumnElement[int]:
+        """Of a staged row: from 1, in load order."""
+        order = self._staging.order
+        return order if self._staging.is_spread else func.row_number().over(order_by=order.asc())
 
     def _overwritten(self) -> tuple[str, ...]:
         return () if self._plan.mode is Mode.IGNORE else self._merge.overwritten
@@ -661,9 +694,9 @@ class Merge:
         # NULL equals NULL in an array, and arrays can be hashed: IS NOT DISTINCT FROM would compare all with all.
         return and_(*(array([one]) == array([other]) for one, other in zip(ours, theirs, strict=True)))
 
-    def _differs(self, staged: FromClause, name: str) -> ColumnElement[bool]:
+    def _differs(self, staged: FromClause, name: str, current: FromClause | None = None) -> ColumnElement[bool]:
         column = self._plan.target.column(name)
-        ours, theirs = staged.c[name], self._current.c[name]
+        ours, theirs = staged.c[name], (self._current if current is None else current).c[name]
         if column is not None and is_exact(column):
             return ours.is_distinct_from(theirs)
         if column is None or column.send is None or column.base in PRINTED_ALIKE:

@@ -51,9 +51,11 @@ def routed(plan: Plan, options: LoadOptions, writer: WriterName) -> Plan:
     # COPY does not go through views and row-level security, and where a view's trigger writes it miscounts. INSERT of
     # row after row does not find what a row refers to further down.
     needs_insert = target.kind == "v" or target.filtered
-    # Citus takes one INSERT of all rows with values of any type, and of row after row not.
-    needs_all = target.refers_to_itself or target.storage is Storage.SHARDS
-    is_staged = plan.mode.by_key or (not isolates and (needs_insert if is_copy else needs_all))
+    # Citus takes one INSERT of all rows with values of any type, and of row after row not. Each attempt to send it some
+    # goes to several servers: which rows are bad is found out in a table here first.
+    is_citus = target.storage is Storage.SHARDS
+    needs_all = target.refers_to_itself or is_citus
+    is_staged = plan.mode.by_key or (is_citus if isolates else needs_insert if is_copy else needs_all)
     return replace(
         plan,
         writer=writer,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from harborctl.db.storage import Storage
+from harborctl.db.storage import done_here
 from harborctl.load.write.bad_row import Reason
 from harborctl.load.write.encode import text_columns
 
@@ -44,8 +44,6 @@ _MADE = text("""
         message := SQLERRM;
     END $$
 """)
-# Citus would make the function on all of its servers.
-_PROPAGATION = text("SELECT pg_catalog.set_config('citus.enable_ddl_propagation', :value, true)")
 _CAUGHT = text("""
     SELECT given.position, error.code, error.message
     FROM pg_catalog.unnest(CAST(:values AS text[])) WITH ORDINALITY AS given (value, position),
@@ -74,14 +72,6 @@ class Inputs:
                 found.setdefault(row, Reason(code, message, planned.target.name, value))
         return found
 
-    def _make(self, plan: Plan) -> None:
-        is_citus = plan.target.storage is Storage.SHARDS
-        if is_citus:
-            self._connection.execute(_PROPAGATION, {"value": "off"})
-        self._connection.execute(_MADE)
-        if is_citus:
-            self._connection.execute(_PROPAGATION, {"value": "on"})
-
     def _of_column(self, plan: Plan, values: list[str], kind: str) -> list[tuple[int, str, str]]:
         given = {"values": values, "kind": kind}
         if self._softly:
@@ -96,7 +86,8 @@ class Inputs:
         try:
             with self._connection.begin_nested():
                 if not self._is_made:
-                    self._make(plan)
+                    with done_here(self._connection, plan.target.storage):
+                        self._connection.execute(_MADE)
                 rows = self._connection.execute(_CAUGHT, given).all()
         except DBAPIError as error:
             if error.connection_invalidated:

@@ -20,6 +20,9 @@ from sqlalchemy import ARRAY, BigInteger, Column, MetaData, Table, any_, delete,
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.constraints import constraints_of, named
+from harborctl.db.failures import of_shard
+from harborctl.db.storage import Storage
+from harborctl.errors import StatementFailed
 from harborctl.load.merge.statements import is_exact
 from harborctl.load.rejects.constraint_queries import can_probe, violations_in
 from harborctl.load.rejects.isolate import MOST_SAVEPOINTS
@@ -29,7 +32,7 @@ from harborctl.load.write.staging import TEMPORARY_SCHEMA, Staging, identifier
 from harborctl.model import Account, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -86,6 +89,14 @@ class PutsAside(Protocol):
         """Put aside the row with this number."""
 
 
+class NoRejects:
+    """No place for bad rows: the first one ends the load."""
+
+    def add(self, _number: int, reason: Reason) -> None:
+        """See `PutsAside`."""
+        raise StatementFailed(reason.message, code=reason.code)
+
+
 class LateRejects:
     """The staged rows of one load."""
 
@@ -97,6 +108,7 @@ class LateRejects:
         self._plan = plan
         self._rejects = rejects
         self._statement = statement
+        self._is_spread = staging.is_spread
         self._table = staging.table
         self._number = staging.table.c[staging.order.name]
         self._known = constraints_of(connection, plan.target.oid)
@@ -153,8 +165,10 @@ class LateRejects:
                     if self._part_statement is not None:  # the others will be tried once more
                         self._connection.execute(delete(self._table).where(self._is_in(part)))
             except DBAPIError as error:
-                name = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
-                parts = self._divided(part, of_rows(error), name, order)
+                failure = of_rows(error)
+                if self._plan.target.storage is Storage.SHARDS:
+                    failure = of_shard(failure)
+                parts = self._divided(part, failure, self._violated(error, failure), order)
                 waits |= parts is None
                 waiting += parts or []
                 seeks |= self._may_seek and order is _Order.TOGETHER and self._savepoints > MOST_SAVEPOINTS
@@ -165,6 +179,13 @@ class LateRejects:
                     account = _sum(account, written)
         self._may_seek &= not seeks
         return account, waits or seeks
+
+    def _violated(self, error: DBAPIError, failure: HarborctlError) -> str | None:
+        """The name of the constraint. Citus hands on what another server has said, and not which it was."""
+        name = error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
+        if name or self._plan.target.storage is not Storage.SHARDS:
+            return name
+        return next((each for one in self._known for each in one.names if f'"{each}"' in failure.message), None)
 
     def _divided(self, part: _Range, failure: HarborctlError, name: str | None, order: _Order) -> list[_Range] | None:
         """What is left of a part that was refused, the first rows last; None if it waits for other rows."""
@@ -183,11 +204,15 @@ class LateRejects:
         self._most = part.rows // 2
         return self._parted(part, part.rows // 2)[::-1]
 
-    def reject(self, number: int, reason: Reason) -> None:
-        """Put a staged row aside."""
-        self._rejects.add(number if number >= 0 else number + SUSPECT, reason)
-        self._connection.execute(delete(self._table).where(self._number == number))
-        self.count += 1
+    def reject(self, reasons: Mapping[int, Reason]) -> None:
+        """Put staged rows aside, by their numbers."""
+        if not reasons:
+            return
+        for number in sorted(reasons):
+            self._rejects.add(number if number >= 0 else number + SUSPECT, reasons[number])
+        numbers = literal(list(reasons), ARRAY(BigInteger))
+        self._connection.execute(delete(self._table).where(self._number == any_(numbers)))
+        self.count += len(reasons)
         self._changes += 1
 
     def _reject(self, number: int, failure: HarborctlError, constraint: Constraint | None) -> None:
@@ -198,7 +223,7 @@ class LateRejects:
         if column in self._plan.names:
             text = func.concat(self._table.c[column])
             value = self._connection.execute(select(text).where(self._number == number)).scalar_one()
-        self.reject(number, Reason(failure.code, failure.message, column, value))
+        self.reject({number: Reason(failure.code, failure.message, column, value)})
 
     def _probe(self, constraint: Constraint | None) -> None:
         """Put the rows aside that violate the constraint for certain: those that the load would write."""
@@ -208,14 +233,18 @@ class LateRejects:
         if _refers(constraint) and plan.target.before_triggers:
             self._suspect(constraint)
             return
+        if repeats_are_bad := self._keeps_first_of(constraint):
+            for other in self._known:
+                if other.kind in "cf" and other.name not in self._probed:
+                    self._probed.add(other.name)
+                    self._probe(other)
         while True:
             found = violations_in(self._connection, plan, constraint, self._table, self._number.name)
-            certain = {violation.row: violation.reason for violation in found if violation.is_certain}
+            certain = {each.row: each.reason for each in found if each.is_certain or repeats_are_bad}
             # An UPDATE that leaves a foreign key as it is does not ask whether that holds.
             names = constraint.columns if constraint.kind == "f" else None
             bad = self._statement.written_of(self._connection, list(certain), names) if certain else set()
-            for number in sorted(bad):
-                self.reject(number, certain[number])
+            self.reject({number: certain[number] for number in bad})
             if not bad or not _refers(constraint):
                 return
 
@@ -233,6 +262,17 @@ class LateRejects:
                 update(self._table).where(suspects).values({self._number.name: self._number - SUSPECT})
             )
             self._changes += 1
+
+    def _keeps_first_of(self, constraint: Constraint) -> bool:
+        """Whether of rows with the same values the first goes in, once all rows are gone that violate another one."""
+        unique = [one for one in self._known if one.kind not in "cf"]
+        others = (one for one in self._known if one.kind in "cf")
+        return (
+            unique == [constraint]
+            and self._plan.merge is None
+            and not self._plan.target.before_triggers
+            and all(can_probe(one, self._plan, has_all=True) and not _refers(one) for one in others)
+        )
 
     def _writes(self, constraint: Constraint) -> bool:
         """Whether a row that is written has the staged values in all columns of the constraint."""
@@ -278,6 +318,9 @@ class LateRejects:
 
     def _look_at(self, part: _Range) -> None:
         """Let the view have these rows."""
+        if self._is_spread:  # settings of this server are unknown to others
+            self._create_window(sql.SQL("{} AND {}").format(part.first, part.last))
+            return
         bounds = (("harborctl.first", part.first), ("harborctl.last", part.last))
         self._connection.execute(select(*(func.set_config(name, str(value), True) for name, value in bounds)))
 
@@ -285,18 +328,25 @@ class LateRejects:
         """Create the view, if it is not there yet; not in a savepoint, which would take it back."""
         if self._part_statement is not None:
             return
-        table, number = identifier(self._table), sql.Identifier(self._number.name)
-        self._driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
-        self._driver.execute(
+        if not self._is_spread:
+            table, number = identifier(self._table), sql.Identifier(self._number.name)
+            self._driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, number))
+        self._create_window(
             sql.SQL(
-                "CREATE TEMPORARY VIEW {} AS SELECT * FROM {}"
-                " WHERE {} BETWEEN pg_catalog.current_setting('harborctl.first')::bigint"
+                "pg_catalog.current_setting('harborctl.first')::bigint"
                 " AND pg_catalog.current_setting('harborctl.last')::bigint"
-            ).format(sql.Identifier(TEMPORARY_SCHEMA, WINDOW), table, number)
+            )
         )
         columns: list[Column[Any]] = [Column(column.name, column.type) for column in self._table.columns]
         self._window = Table(WINDOW, MetaData(), *columns, schema=TEMPORARY_SCHEMA)
-        self._part_statement = self._statement.over(Staging(self._window, self._window.c[self._number.name]))
+        rows = Staging(self._window, self._window.c[self._number.name], self._is_spread)
+        self._part_statement = self._statement.over(rows)
+
+    def _create_window(self, bounds: sql.Composable) -> None:
+        table, number = identifier(self._table), sql.Identifier(self._number.name)
+        statement = sql.SQL("CREATE OR REPLACE TEMPORARY VIEW {} AS SELECT * FROM {} WHERE {} BETWEEN {}")
+        view = sql.Identifier(TEMPORARY_SCHEMA, WINDOW)
+        self._driver.execute(statement.format(view, table, number, bounds))
 
 
 def _sum(one: Account, other: Account) -> Account:

@@ -16,6 +16,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.failures import translate
+from harborctl.db.storage import Storage, done_here, stay_here
 from harborctl.errors import AccessDenied, LockHeld
 from harborctl.model import Lock, Mode
 from harborctl.sqlstate import LOCK_NOT_AVAILABLE
@@ -145,12 +146,16 @@ def _holder(connection: Connection, namespace: int, number: int) -> str:
 
 
 def _lock_table(connection: Connection, target: Relation, strength: str) -> None:
+    if target.storage is Storage.SHARDS:
+        stay_here(connection)
     if target.kind not in "rpv":
         return
     # At once as strong as it will have to be: two that want more of a lock that both have wait for each other.
     statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(_identifier(target), sql.SQL(strength))
+    # Who alters a table of Citus does it through this server; who writes to it may come by another.
+    is_everywhere = strength != "ROW EXCLUSIVE"
     try:
-        with connection.begin_nested():
+        with connection.begin_nested(), done_here(connection, Storage.OWN if is_everywhere else target.storage):
             _execute(connection, statement)
     except (DBAPIError, psycopg.Error) as error:
         # The right to write some columns does not give the right to lock; writing will tell whether there is enough.

@@ -32,7 +32,9 @@ class StagedInsert:
     def write(self, connection: Connection, staged: int) -> Account:
         """Insert all `staged` rows. What is not inserted a trigger has dropped."""
         names = self._plan.names
-        rows = select(*(self._staging.table.c[name] for name in names)).order_by(self._staging.order)
+        rows = select(*(self._staging.table.c[name] for name in names))
+        if not self._staging.is_spread:
+            rows = rows.order_by(self._staging.order)
         statement = insert_into(self._plan.target.table(), self._plan).from_select(list(names), rows)
         inserted = connection.execution_options(preserve_rowcount=True).execute(statement).rowcount
         return Account(staged, inserted=inserted, skipped=staged - inserted)

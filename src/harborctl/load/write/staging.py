@@ -33,10 +33,16 @@ ROW_NUMBER = "harborctl_row"
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A staging table. `order` rises with the order in which rows were staged."""
+    """A staging table.
+
+    Attributes:
+        order: rises with the order in which rows were staged.
+        is_spread: it is on the servers that have the target's shards, and `order` is the number of a row in the load.
+    """
 
     table: Table
     order: ColumnElement[Any]
+    is_spread: bool = False
 
 
 def create_staging(connection: Connection, plan: Plan, name: str = STAGING) -> Table:
