@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from decimal import Decimal
 from io import StringIO
@@ -253,6 +254,13 @@ def test_what_is_drawn_as_one_character_stays_together() -> None:
     assert folded("unbroken and  so", 4) == ["unbr", "oken", "and", "so"]
     assert folded("a\n\nb", 4) == ["a", "", "b"]
     assert len(folded("word " * 200_000, 20)) == 50_000
+
+
+@given(st.text(st.sampled_from("ab \u00e9\u010d-"), max_size=40), st.integers(1, 9))
+def test_text_of_one_cell_a_character_is_folded_as_any_other(text: str, width: int) -> None:
+    """With a mark on each letter it takes as many cells, and is measured by graphemes."""
+    marked = re.sub(r"\S", lambda letter: f"{letter[0]}\u0301", text)
+    assert [line.replace("\u0301", "") for line in folded(marked, width)] == folded(text, width)
 
 
 def test_columns_line_up_by_what_a_terminal_draws() -> None:

@@ -9,6 +9,7 @@ this way 7 (CSV 2.7). `rendered` is for the short tables that other commands dra
 from __future__ import annotations
 
 import io
+import re
 import sys
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -61,8 +62,12 @@ class _Place:
 
     def lines(self, text: str) -> list[str]:
         """The lines of a cell, padded."""
+        if _is_simple(text):
+            pad = str.rjust if self.right else str.ljust
+            return [pad(line, self.width) for line in (_folded_simple(text, self.width) if self.folds else [text])]
+        text = plain(text)
         lines = folded(text, self.width) if self.folds else text.split("\n")
-        return [self.padded(line, len(line) if line.isascii() else cell_len(line)) for line in lines]
+        return [self.padded(line, cell_len(line)) for line in lines]
 
 
 def table(result: Result, width: int | None, *, color: bool) -> Iterator[str]:
@@ -98,13 +103,32 @@ def folded(text: str, width: int) -> list[str]:
 
 
 def _folded(line: str, width: int) -> list[str]:
+    return _folded_simple(line, width) if _is_simple(line) else _folded_graphemes(line, width)
+
+
+def _folded_simple(line: str, width: int) -> list[str]:
+    """`_folded_graphemes` for a line whose characters take one cell each: a third of the time."""
+    parts, begin, size = [], 0, len(line)
+    while size - begin > width:
+        end = begin + width
+        if line[end] != " ":
+            gap = line.rfind(" ", begin + 1, end)
+            if gap > 0 and not line[begin:gap].isspace():
+                end = gap + 1
+        parts.append(line[begin:end].rstrip(" "))
+        begin = end
+        while begin < size and line[begin] == " ":
+            begin += 1
+    if begin < size or not parts:
+        parts.append(line[begin:])
+    return parts
+
+
+def _folded_graphemes(line: str, width: int) -> list[str]:
     # Where each character of the terminal begins in the text, and how many cells it and those before it take.
-    starts: Sequence[int] = range(len(line) + 1)
-    ends: Sequence[int] = range(1, len(line) + 1)
-    if not line.isascii():
-        spans, _ = split_graphemes(line)
-        starts = [*(start for start, _, _ in spans), len(line)]
-        ends = list(accumulate(cells for _, _, cells in spans))
+    spans, _ = split_graphemes(line)
+    starts = [*(start for start, _, _ in spans), len(line)]
+    ends = list(accumulate(cells for _, _, cells in spans))
     parts, begin = [], 0
     while begin < len(ends):
         end = bisect_right(ends, (ends[begin - 1] if begin else 0) + width, begin)
@@ -158,8 +182,12 @@ def _widest(texts: Sequence[str | None]) -> int:
 
 
 def _is_simple(text: str) -> bool:
-    """Whether each character takes one cell, and none is anything to a terminal."""
-    return text.isascii() and text.isprintable()
+    """Whether each character takes one cell, and none is anything to a terminal: ASCII, and letters of Europe."""
+    return text.isprintable() and (text.isascii() or _LETTERS.fullmatch(text) is not None)
+
+
+# What is printable below the first combining mark.
+_LETTERS = re.compile("[\x20-\u02ff]*")
 
 
 def _total(places: Sequence[_Place]) -> int:
@@ -174,26 +202,36 @@ def _folds(column: Column) -> bool:
 
 
 def _header(columns: Sequence[Column], places: Sequence[_Place], *, color: bool) -> Iterator[str]:
-    names = [place.lines(plain(column.name)) for column, place in zip(columns, places, strict=True)]
-    for line in _beside(names, places):
+    names = [place.lines(column.name) for column, place in zip(columns, places, strict=True)]
+    for line in _beside(names, _blanks(places)):
         yield _styled(line, _BOLD, color=color) + "\n"
     yield "─" * _total(places) + "\n"
 
 
-def _beside(cells: Sequence[Sequence[str]], places: Sequence[_Place]) -> Iterator[str]:
-    """The lines of one row, of whose cells some have several."""
-    for parts in zip_longest(*cells):
-        whole = [" " * place.width if part is None else part for part, place in zip(parts, places, strict=True)]
-        yield GAP.join(whole).rstrip(" ")
+def _beside(cells: Sequence[Sequence[str]], blanks: Sequence[str]) -> Iterator[str]:
+    """The lines of one row, of whose cells some have several; `blanks` stand below the others."""
+    yield GAP.join([parts[0] for parts in cells]).rstrip(" ")
+    long = [(index, parts) for index, parts in enumerate(cells) if len(parts) > 1]
+    for number in range(1, max((len(parts) for _, parts in long), default=1)):
+        line = [*blanks]
+        for index, parts in long:
+            if number < len(parts):
+                line[index] = parts[number]
+        yield GAP.join(line).rstrip(" ")
+
+
+def _blanks(places: Sequence[_Place]) -> list[str]:
+    return [" " * place.width for place in places]
 
 
 def _rows(places: Sequence[_Place], rows: Sequence[Row], *, color: bool) -> Iterator[str]:
     columns = zip(*rows, strict=True)
     cells = [_cells(place, texts, color=color) for place, texts in zip(places, columns, strict=False)]  # no rows at all
+    blanks = _blanks(places)
     for row in zip(*cells, strict=True):
         line = GAP.join(row)
         if "\n" in line:
-            yield from (part + "\n" for part in _beside([cell.split("\n") for cell in row], places))
+            yield "".join([f"{part}\n" for part in _beside([cell.split("\n") for cell in row], blanks)])
         else:
             yield line.rstrip(" ") + "\n"
 
@@ -207,8 +245,8 @@ def _cells(place: _Place, texts: Sequence[str | None], *, color: bool) -> list[s
         null
         if text is None
         else pad(text, width)
-        if text.isascii() and text.isprintable() and len(text) <= longest
-        else "\n".join(place.lines(plain(text)))
+        if len(text) <= longest and _is_simple(text)
+        else "\n".join(place.lines(text))
         for text in texts
     ]
 
@@ -223,10 +261,10 @@ def _records(columns: Sequence[Column], rows: Sequence[Row], width: int, *, afte
         for label, text in zip(labels, row, strict=True):
             if text is None:
                 values = [_styled(NULL, _DIM, color=color)]
-            elif len(text) <= room and text.isascii() and text.isprintable():
+            elif len(text) <= room and _is_simple(text):
                 values = [text]
             else:
-                values = folded(plain(text), room)
+                values = folded(text if _is_simple(text) else plain(text), room)
             for name, value in zip_longest(label, values):
                 yield f"{name or ' ' * left.width}{GAP}{value or ''}".rstrip(" ") + "\n"
 
