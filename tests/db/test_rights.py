@@ -83,6 +83,36 @@ def test_other_ways_to_load_need_no_more(
     assert f"ok    target: shop.orders: {etl[0]} may SELECT, INSERT, UPDATE, DELETE" in doctor.stdout
 
 
+def test_rights_on_columns(engine: Engine, etl: tuple[str, str], invoke: Invoke, tmp_path: Path) -> None:
+    """A load of these columns needs no others, unless a row cannot be without them."""
+    role, url = etl
+    (tmp_path / "rows.csv").write_text("id,n\n1,1\n2,2\n")
+    execute(
+        engine,
+        'ALTER TABLE shop.orders ADD "Note" text, ADD at date NOT NULL DEFAULT now()',
+        "ALTER TABLE shop.orders ADD number integer GENERATED ALWAYS AS IDENTITY",
+        f"REVOKE ALL ON shop.orders FROM {role}",
+        f'GRANT SELECT (id, n), INSERT (id, n, "Note"), UPDATE (n) ON shop.orders TO {role}',
+    )
+    load = ("load", "rows.csv", "-t", "shop.orders", "--mode", "upsert", "--url", url)
+    doctor = ("doctor", "-t", "shop.orders", "--url", url)
+    assert invoke(*load).code == 0
+    said = invoke(*doctor)
+    assert said.code == 0, said
+    assert f'ok    target: shop.orders: {role} may SELECT (id, n), INSERT (id, n, "Note"), UPDATE (n)\n' in said.stdout
+    assert f"warn  target: shop.orders: {role} may not DELETE\n" in said.stdout
+    execute(engine, "TRUNCATE shop.orders", "ALTER TABLE shop.orders ADD must integer NOT NULL")
+    (tmp_path / "rows.csv").write_text("id,n,must\n1,1,1\n")
+    assert invoke(*load).code == 1
+    said = invoke(*doctor)
+    assert said.code == 1
+    assert f"fail  target: shop.orders: {role} may not INSERT (must), DELETE\n" in said.stdout
+    [grant] = re.findall(r"→ (GRANT .*), as its owner\.", said.stdout)
+    execute(engine, grant, f"GRANT SELECT (must), UPDATE (must) ON shop.orders TO {role}")
+    assert invoke(*doctor).code == 0
+    assert invoke(*load).code == 0
+
+
 def test_up_and_sql_grant_the_rights(engine: Engine, etl: tuple[str, str], invoke: Invoke, tmp_path: Path) -> None:
     role, url = etl
     execute(engine, f"REVOKE ALL ON ALL TABLES IN SCHEMA harborctl FROM {role}")

@@ -207,9 +207,9 @@ _RIGHTS = text("""
     SELECT namespace.nspname AS schema, has_schema_privilege(namespace.oid, 'USAGE') AS usable,
            has_schema_privilege(namespace.oid, 'CREATE') AS creatable,
            count(class.oid) AS tables,
-           count(*) FILTER (WHERE has_table_privilege(class.oid, 'SELECT')) AS readable,
-           count(*) FILTER (WHERE has_table_privilege(class.oid, 'INSERT')) AS insertable,
-           count(*) FILTER (WHERE has_table_privilege(class.oid, 'UPDATE')) AS updatable
+           count(*) FILTER (WHERE has_any_column_privilege(class.oid, 'SELECT')) AS readable,
+           count(*) FILTER (WHERE has_any_column_privilege(class.oid, 'INSERT')) AS insertable,
+           count(*) FILTER (WHERE has_any_column_privilege(class.oid, 'UPDATE')) AS updatable
     FROM pg_namespace AS namespace
     LEFT JOIN pg_class AS class ON class.relnamespace = namespace.oid AND class.relkind IN ('r', 'p')
     WHERE namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_t%'
@@ -446,12 +446,13 @@ def _target(connection: Connection, _: Database, *, table: str) -> Iterator[Foun
         return
     name = f"{found.schema}.{found.name}"
     user = connection.execute(text("SELECT current_user")).scalar_one()
-    if lacking := rights.missing_on(connection, found.oid):
-        state = _fail if "INSERT" in lacking else _warn
-        grant = rights.grant(found.schema, found.name, lacking, user)
-        yield state(f"{name}: {user} may not {', '.join(lacking)}", f"{grant}, as its owner.")
-    else:
-        yield _ok(f"{name}: {user} may {', '.join(rights.ROWS)}")
+    on_rows = rights.on_rows(connection, found.oid)
+    if on_rows.lacking:
+        state = _fail if any(right.startswith("INSERT") for right in on_rows.lacking) else _warn
+        grant = rights.grant(found.schema, found.name, on_rows.lacking, user)
+        yield state(f"{name}: {user} may not {', '.join(on_rows.lacking)}", f"{grant}, as its owner.")
+    if on_rows.held and (not on_rows.lacking or any("(" in right for right in on_rows.held)):
+        yield _ok(f"{name}: {user} may {', '.join(on_rows.held)}")
 
 
 _CHECKS: dict[str, Callable[[Connection, Database], Iterator[Found]]] = {

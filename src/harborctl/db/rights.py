@@ -5,6 +5,7 @@ What is granted, what is asked after and what the documentation says come from h
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -92,15 +93,50 @@ def raise_limit(kind: str, name: str, count: int) -> str:
     return statement.as_string()
 
 
-def missing_on(connection: Connection, oid: int) -> tuple[str, ...]:
-    """What this user may not do to the rows of a table, of what loads do."""
-    lacking = connection.scalars(_LACKING_ON, {"oid": oid, "privileges": list(ROWS)})
-    return tuple(lacking)
+@dataclass(frozen=True, slots=True)
+class RowRights:
+    """What this user may do to the rows of a table, of what loads do, each as GRANT says it: `INSERT (id, name)`.
+
+    Attributes:
+        held: on the whole table, or on some columns: such a load fills those.
+        lacking: on the whole table; of the right to insert also the columns that every row needs.
+    """
+
+    held: tuple[str, ...]
+    lacking: tuple[str, ...]
 
 
-_LACKING_ON = text("""
-    SELECT privilege FROM unnest(CAST(:privileges AS text[])) WITH ORDINALITY AS wanted (privilege, number)
-    WHERE NOT has_table_privilege(CAST(:oid AS oid), privilege) ORDER BY number
+def on_rows(connection: Connection, oid: int) -> RowRights:
+    """What this user may do to the rows of a table."""
+    held, lacking = [], []
+    for row in connection.execute(_ON_ROWS, {"oid": oid, "privileges": list(ROWS)}):
+        if row.whole or row.columns:
+            held.append(row.privilege if row.whole else _on_columns(row.privilege, row.columns))
+        if not row.whole and (row.needed or not row.columns):
+            lacking.append(_on_columns(row.privilege, row.needed) if row.columns else row.privilege)
+    return RowRights(tuple(held), tuple(lacking))
+
+
+def _on_columns(privilege: str, columns: list[str]) -> str:
+    return f"{privilege} ({', '.join(map(_QUOTES.quote, columns))})"
+
+
+# DELETE is of whole tables only. A row needs the columns without a default that may not be NULL.
+_ON_ROWS = text("""
+    SELECT wanted.privilege, has_table_privilege(CAST(:oid AS oid), wanted.privilege) AS whole,
+           array_agg(CAST(a.attname AS text) ORDER BY a.attnum) FILTER (WHERE may.so) AS columns,
+           array_agg(CAST(a.attname AS text) ORDER BY a.attnum) FILTER (
+               WHERE NOT may.so AND wanted.privilege = 'INSERT' AND a.attnotnull AND NOT a.atthasdef
+                     AND a.attidentity = '' AND t.typdefault IS NULL
+           ) AS needed
+    FROM unnest(CAST(:privileges AS text[])) WITH ORDINALITY AS wanted (privilege, number)
+    CROSS JOIN pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN wanted.privilege = 'DELETE' THEN has_table_privilege(a.attrelid, wanted.privilege)
+                    ELSE has_column_privilege(a.attrelid, a.attnum, wanted.privilege) END AS so
+    ) AS may
+    WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped
+    GROUP BY wanted.privilege, wanted.number ORDER BY wanted.number
 """)
 
 
