@@ -193,14 +193,18 @@ def watcher() -> Iterator[tuple[str, list[str]]]:
 
 
 @contextmanager
-def made_database(server_url: str, name: str, *, template: str) -> Iterator[str]:
+def made_database(server_url: str, name: str, *, template: str, locale: str | None = None) -> Iterator[str]:
     """A database that exists inside this block; its URL."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         # Without fsync, copying files takes a quarter of the time that copying through the log takes.
         create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
             sql.Identifier(name), sql.Identifier(template)
         )
-        connection.execute(create)
+        connection.execute(
+            create
+            if locale is None
+            else create + sql.SQL(" LOCALE_PROVIDER libc LOCALE {}").format(sql.Literal(locale))
+        )
         try:
             yield url_of(server_url, name)
         finally:

@@ -1,7 +1,8 @@
 """Reports of any statement, type and value, through all formats, read back and compared with what psql shows.
 
 The short form takes a few examples, the long one as many as HARBORCTL_TEST_REPORT_EXAMPLES says. Readers are not ours:
-psql for CSV, the standard library for JSON, HTML and spreadsheets, markdown-it for Markdown; Arrow for Parquet.
+psql for CSV, the standard library for JSON and HTML, markdown-it for Markdown, DuckDB and Arrow for Parquet, openpyxl
+and the standard library for spreadsheets.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import json
 import math
 import os
 import re
+import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import openpyxl
+import psycopg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
@@ -28,6 +37,7 @@ from markdown_it import MarkdownIt
 from sqlalchemy import Engine
 
 from harborctl.embedded.programs import find_psql
+from harborctl.embedded.server import Server
 from harborctl.errors import HarborctlError
 from harborctl.reports.formats import Format
 from harborctl.reports.parse import parse_report
@@ -35,7 +45,7 @@ from harborctl.reports.render import Layout
 from harborctl.reports.result import unique_names
 from harborctl.reports.run import RunOptions, run_report
 from harborctl.reports.write import write
-from tests.conftest import engine_of
+from tests.conftest import TEST_URL, engine_of, made_database
 from tests.load.sizes import REPORT_EXAMPLES
 from tests.reports.test_formats import Page, cells
 
@@ -319,6 +329,27 @@ def _check_sheet(query: Query, texts: Texts, data: bytes) -> None:
                 assert not text
             else:
                 assert re.sub("_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), value) == text
+    _check_by_openpyxl(query, filled, data)
+
+
+def _check_by_openpyxl(query: Query, filled: Texts, data: bytes) -> None:
+    """openpyxl knows formats too, so that a date is one; it makes a float of each number."""
+    sheet = openpyxl.load_workbook(io.BytesIO(data)).worksheets[0]
+    found = [row for row in sheet.iter_rows(min_row=2, values_only=True) if any(value is not None for value in row)]
+    assert len(found) == len([row for row in filled if any(row)])
+    for row, shown in zip(found, [row for row in filled if any(row)], strict=True):
+        for kind, value, text in zip(query.types, [*row, *[None] * (len(shown) - len(row))], shown, strict=True):
+            if value is None:
+                assert not text
+            elif isinstance(value, bool):
+                assert value is (text == "t")
+            elif isinstance(value, datetime):
+                assert kind in ("date", "timestamp")
+                assert abs(value - datetime.fromisoformat(str(text))) < timedelta(milliseconds=1)
+            elif isinstance(value, (int, float)):
+                assert value == float(str(text)), kind
+            else:
+                assert str(value) == text, kind
 
 
 # What Parquet's types cannot hold.
@@ -344,6 +375,34 @@ def _check_parquet(
         return
     table = pq.read_table(io.BytesIO(data))
     assert table.column_names == names
+    _check_columns(query, table, texts, documents)
+    by_duckdb = _by_duckdb(data)
+    # It has no decimal of more than 38 digits, and reads one as a double.
+    for place, field in enumerate(table.schema):
+        if "decimal256" in str(field.type):
+            by_duckdb = by_duckdb.set_column(place, str(place), table.column(place))
+    _check_columns(query, by_duckdb, texts, documents)
+
+
+def _by_duckdb(data: bytes) -> pa.Table:
+    """What DuckDB reads in a Parquet file; it gives names that differ in case only others."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(data)
+        file.flush()
+        found: pa.Table | None = _duckdb().read_parquet(file.name).to_arrow_table()
+    assert found is not None
+    return found
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _check_columns(query: Query, table: pa.Table, texts: Texts, documents: list[list[Any]]) -> None:
+    assert table.num_rows == len(texts)
     for kind, column, shown, expected in zip(
         query.types, table.columns, zip(*texts, strict=True), zip(*documents, strict=True), strict=False
     ):
@@ -496,6 +555,41 @@ NO_INPUT = re.compile(r"xml|pg_(node_tree|ndistinct|dependencies|mcv_list|brin_.
 
 def test_every_type_of_the_catalog(sessions: list[tuple[str, Engine]], database_url: str) -> None:
     options, engine = sessions[2]
+    check_every_type(engine, database_url, options)
+
+
+@pytest.fixture
+def locales(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a server that speaks Turkish and counts in German; both are made for it."""
+    sources = Path("/usr/share/i18n/locales")
+    if TEST_URL or not shutil.which("localedef") or not {"de_DE", "tr_TR"} <= {path.name for path in sources.glob("*")}:
+        pytest.skip("makes locales, for a server of its own")
+    home = Path(tempfile.mkdtemp(prefix="harborctl-locales-"))
+    home.chmod(0o755)
+    for name in ("de_DE", "tr_TR"):
+        subprocess.run(["localedef", "--no-archive", "-i", name, "-f", "UTF-8", f"{home}/{name}.UTF-8"], check=True)
+    monkeypatch.setenv("LOCPATH", str(home))
+    server = Server(home / "server")
+    with server.leased(), made_database(server.url, "other", template="template0", locale="tr_TR.UTF-8") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for setting in ("lc_monetary", "lc_numeric", "lc_time"):
+                connection.execute(f"ALTER DATABASE other SET {setting} = 'de_DE.UTF-8'".encode())
+        yield url
+    shutil.rmtree(home)
+
+
+def test_every_type_in_other_locales(locales: str) -> None:
+    engine = engine_of(locales)
+    with engine.connect() as connection:
+        told = connection.exec_driver_sql(
+            "SELECT lower('TITLE'), upper('i'), 1234.5::money, to_char(1234.5, '9G999D9')"
+        ).one()
+    assert tuple(told) == ("t\u0131tle", "İ", "1.234,50 €", " 1.234,5")
+    check_every_type(engine, locales, "")
+    engine.dispose()
+
+
+def check_every_type(engine: Engine, url: str, options: str) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TYPE public.mood AS ENUM ('glad', 'so so')")
         connection.exec_driver_sql("CREATE DOMAIN public.pieces AS integer CHECK (VALUE > 0)")
@@ -519,7 +613,7 @@ def test_every_type_of_the_catalog(sessions: list[tuple[str, Engine]], database_
     for chosen in batched([*texts, *lists], 20):
         types, nulls, values = zip(*chosen, strict=True)
         columns = ", ".join(f'{null} AS "{name}"' for name, null in zip(types, nulls, strict=True))
-        check(engine, database_url, options, Query(f"SELECT {columns} UNION ALL SELECT {', '.join(values)}", types))
+        check(engine, url, options, Query(f"SELECT {columns} UNION ALL SELECT {', '.join(values)}", types))
 
 
 def batched(items: list[tuple[str, str, str]], size: int) -> Iterator[list[tuple[str, str, str]]]:
