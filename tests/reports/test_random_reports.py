@@ -335,7 +335,7 @@ def _check_sheet(query: Query, texts: Texts, data: bytes) -> None:
 def _check_by_openpyxl(query: Query, filled: Texts, data: bytes) -> None:
     """openpyxl knows formats too, so that a date is one; it makes a float of each number."""
     sheet = openpyxl.load_workbook(io.BytesIO(data)).worksheets[0]
-    found = [row for row in sheet.iter_rows(min_row=2, values_only=True) if any(value is not None for value in row)]
+    found = [row for row in sheet.iter_rows(min_row=2, values_only=True) if any(cell not in (None, "") for cell in row)]
     assert len(found) == len([row for row in filled if any(row)])
     for row, shown in zip(found, [row for row in filled if any(row)], strict=True):
         for kind, value, text in zip(query.types, [*row, *[None] * (len(shown) - len(row))], shown, strict=True):
