@@ -19,6 +19,7 @@ COMMANDS = [
     ("release", "A"),
     ("confirm", "A"),
     ("expire",),
+    ("archive", "MUG"),
     ("show",),
     ("show", "A"),
     ("list",),

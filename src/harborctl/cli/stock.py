@@ -44,6 +44,13 @@ EXAMPLES = {
   harborctl stock confirm HB-2026-0417 --json
 """,
     "expire": stock_expire.EXAMPLES,
+    "archive": """
+[bold]Examples[/bold]
+
+  harborctl stock archive ROP-TRI
+
+  harborctl stock archive ROP-TRI --release --delete
+""",
     "show": """
 [bold]Examples[/bold]
 
@@ -75,7 +82,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="stock",
         cls=Group,
-        help="Reserve, release, confirm and expire stock, and never sell a piece twice.",
+        help="Reserve, release, confirm, expire and archive stock, and never sell a piece twice.",
         no_args_is_help=True,
     )
     for name, function in (
@@ -83,6 +90,7 @@ def register(app: typer.Typer) -> None:
         ("release", release),
         ("confirm", confirm),
         ("expire", stock_expire.expire),
+        ("archive", archive),
         ("show", show),
         ("list", list_),
     ):
@@ -205,6 +213,43 @@ def _end(invocation: Invocation, order: str, end: Any, status: str) -> None:
             invocation.write(as_json({**document, "database": database.url, "error": None}) + "\n")
         elif not invocation.quiet:
             invocation.write("".join(f"{_sentence(each, status)}\n" for each in ended))
+
+
+def archive(
+    invocation: Invocation,
+    *,
+    product: Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's SKU or its id.", show_default=False)],
+    release: Annotated[
+        bool, typer.Option("--release", help="End the sale, and give back what orders hold of it, before.")
+    ] = False,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Delete it with its variants and their ended reservations; movements stay."),
+    ] = False,
+) -> None:
+    """End a product: it and its variants stay with active = false, or are deleted by --delete.
+
+    It is refused while active reservations hold some of it, unless --release gives them back.
+    """
+    from harborctl.db.engine import open_database
+    from harborctl.stock.archive import archive as end_product
+    from harborctl.stock.transaction import check_database, tried_again
+
+    with open_database(invocation.connection) as database:
+        check_database(database.engine)
+        done = tried_again(
+            lambda: end_product(database.engine, product, release=release, delete=delete), invocation.note
+        )
+    status = "deleted" if done.deleted else "archived"
+    with invocation.telling():
+        if invocation.json:
+            document = {"status": status, **asdict(done), "released": [_reservation(each) for each in done.released]}
+            invocation.write(as_json({**document, "database": database.url, "error": None}) + "\n")
+        elif not invocation.quiet:
+            also = f" and {done.forgotten:,} ended reservations" if done.forgotten else ""
+            lines = [_sentence(each, "released") for each in done.released]
+            lines.append(visible(f"{status} {done.sku} with {done.variants:,} variants{also}"))
+            invocation.write("".join(f"{line}\n" for line in lines))
 
 
 def show(

@@ -100,7 +100,7 @@ _MOVE = insert(stock_movements).from_select(
 )
 
 
-def record(connection: Connection, moves: Sequence[tuple[int, str, int, str]]) -> None:
+def record(connection: Connection, moves: Sequence[tuple[int, str | None, int, str]]) -> None:
     """Write movements: variant, order, delta, reason."""
     if moves:
         columns = zip(*moves, strict=True)
