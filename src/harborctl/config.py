@@ -7,6 +7,7 @@
     [connections.production]
     url = "postgresql://etl:${ETL_PASSWORD}@db/harbor"
     default = true                   # where nothing else says which database
+    pool_size = 10                   # as --pool-size; so max_overflow, pool_timeout and pool_recycle
 
     [[jobs.nightly.loads]]
     source = "feeds/orders_{date:%Y%m%d}.csv"
@@ -22,11 +23,13 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 from harborctl.errors import UsageError
+from harborctl.model import PoolOptions
 from harborctl.nearest import nearest_or_all
+from harborctl.options import declared, filled
 from harborctl.plain_text import SECRETS
 
 DEFAULT_NAME = "harborctl.toml"
@@ -39,6 +42,7 @@ class ConnectionConfig:
     """One database. `url` as the file has it, without any secret."""
 
     url: str = field(repr=False)
+    pool: PoolOptions = field(default_factory=PoolOptions)
 
     def resolved(self, name: str) -> str:
         """The URL with what the environment says in it, which may be a password: it is never shown.
@@ -107,11 +111,11 @@ def _config(document: dict[str, Any], file: Path) -> Config:
         place = f"connections.{name}"
         if not isinstance(settings, dict):
             raise _wrong_type(place, "a table", file)
-        _require_known(settings, ("default", "url"), f"{place}.", file)
+        _require_known(settings, ("default", "url", *_POOL), f"{place}.", file)
         if not isinstance(settings.get("url"), str):
             raise _wrong_type(f"{place}.url", "a string", file)
         _refuse_password(settings["url"], f"{place}.url", file)
-        connections[name] = ConnectionConfig(settings["url"])
+        connections[name] = ConnectionConfig(settings["url"], _pool(settings, place, file))
         if _typed(settings, "default", bool, "true or false", file, default=False):
             defaults.append(name)
     if len(defaults) > 1:
@@ -126,6 +130,19 @@ def _config(document: dict[str, Any], file: Path) -> Config:
     home = file.absolute().parent
     jobs = _typed(document, "jobs", dict, "a table of tables", file, default={})
     return Config(connections, tuple(home / folder for folder in folders), jobs, file, next(iter(defaults), None))
+
+
+_POOL = {option.key: option for option in declared(PoolOptions)}
+
+
+def _pool(settings: dict[str, Any], place: str, file: Path) -> PoolOptions:
+    said = {key: value for key, value in settings.items() if key in _POOL}
+    for key, value in said.items():
+        whole, least = int in get_args(_POOL[key].kind), _POOL[key].option.least or 0
+        kinds = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+            raise _wrong_type(f"{place}.{key}", f"a {'whole ' if whole else ''}number, {least} or more", file)
+    return filled(PoolOptions, said)
 
 
 def _refuse_password(url: str, key: str, file: Path) -> None:

@@ -140,6 +140,27 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How many sessions a process keeps and opens, in the words of `sqlalchemy.create_engine`. What is None is as the
+    connection of the configuration file says, or else as `db.pool` does."""
+
+    pool_size: Annotated[
+        int | None, Option("--pool-size", metavar="N", least=1, help="Keep so many sessions. \\[default: 5]")
+    ] = None
+    max_overflow: Annotated[
+        int | None,
+        Option("--max-overflow", metavar="N", least=-1, help="Open so many more; -1: any number. \\[default: -1]"),
+    ] = None
+    pool_timeout: Annotated[
+        float | None,
+        Option("--pool-timeout", metavar="S", least=0, help="Give up waiting for one of them. \\[default: 30]"),
+    ] = None
+    pool_recycle: Annotated[
+        int | None, Option("--pool-recycle", metavar="S", least=1, help="Replace sessions that are older.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionOptions:
     """Which database, and how patient to be with it.
 
@@ -150,6 +171,7 @@ class ConnectionOptions:
         statement_timeout: seconds after which the server ends a statement; None leaves the server's setting.
         lock_timeout: seconds to wait for a lock; None leaves the server's setting.
         log_slow: seconds from which on a statement is logged.
+        pool: of the sessions of this process.
     """
 
     url: str | None = None
@@ -158,6 +180,7 @@ class ConnectionOptions:
     statement_timeout: float | None = None
     lock_timeout: float | None = None
     log_slow: float = 30.0
+    pool: PoolOptions = PoolOptions()
 
 
 @dataclass(frozen=True, slots=True)

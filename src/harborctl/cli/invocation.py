@@ -24,8 +24,8 @@ from rich.console import Console
 from harborctl.cli.help import Command, HelpAllOption, command_with
 from harborctl.cli.log_lines import JsonFormatter, LogFormat, TextFormatter, json_line
 from harborctl.errors import HarborctlError, Interrupted, UsageError
-from harborctl.model import ConnectionOptions
-from harborctl.options import Declared, declared
+from harborctl.model import ConnectionOptions, PoolOptions
+from harborctl.options import Declared, declared, filled
 from harborctl.plain_text import said
 
 COMMON = "Options of every command"
@@ -153,7 +153,8 @@ def command(
             for parameter in list(inspect.signature(function).parameters.values())[1:]
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        common = list(inspect.signature(_invocation, eval_str=True).parameters.values())
+        pooling = [_parameter(each) for each in declared(PoolOptions, COMMON)]
+        common = list(inspect.signature(_invocation, eval_str=True).parameters.values())[1:]
         common_names = {parameter.name for parameter in common}
 
         @wraps(function)
@@ -161,14 +162,15 @@ def command(
             arguments.pop(_HELP_ALL.name, None)
             for given in ("connection", *(parameter.name for parameter in own)):
                 _refuse_url(arguments[given], given)
-            invocation = _invocation(**{key: arguments.pop(key) for key in common_names})
+            pool = filled(PoolOptions, {each.name: arguments.pop(each.name) for each in pooling})
+            invocation = _invocation(pool=pool, **{key: arguments.pop(key) for key in common_names})
             try:
                 function(invocation, **arguments)
             except KeyboardInterrupt as error:
                 # Typer would end with the right code, and without a word.
                 raise Interrupted("interrupted") from error
 
-        parameters = [*own, *common, *([_HELP_ALL] if usual else [])]
+        parameters = [*own, *common, *pooling, *([_HELP_ALL] if usual else [])]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         del wrapper.__wrapped__  # Typer would look through it and miss the common options
@@ -215,6 +217,7 @@ def _refuse_url(given: object, name: str) -> None:
 
 def _invocation(
     *,
+    pool: PoolOptions,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -241,6 +244,7 @@ def _invocation(
             statement_timeout=statement_timeout,
             lock_timeout=lock_timeout,
             log_slow=log_slow,
+            pool=pool,
         ),
         out=console(file=sys.stdout),
         err=stderr_console(),

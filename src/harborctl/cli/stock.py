@@ -12,6 +12,7 @@ import typer
 from harborctl.cli import stock_expire
 from harborctl.cli.help import Group
 from harborctl.cli.invocation import Invocation, command
+from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import ErrorInfo, SourceFormat
 from harborctl.plain_text import as_json, visible
@@ -19,6 +20,7 @@ from harborctl.plain_text import as_json, visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harborctl.jobs.notify import Outcome
     from harborctl.stock.orders import OrderResult, Reservation
 
 EXAMPLES = {
@@ -125,17 +127,26 @@ def reserve(
         int, typer.Option("--batch", metavar="N", min=1, help="Orders of --from in one transaction.")
     ] = 100,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Transactions of --from at once.")] = 1,
+    metrics_file: MetricsOption = None,
+    ping: PingOption = None,
 ) -> None:
     """Take pieces off the stock for an order, until it is confirmed, released or its time is over.
 
     The same order again is answered with the same reservation. With --from the results are JSON Lines, one an order;
     the exit code is 4 if some orders were refused, and 1 if all were.
     """
+    from harborctl.jobs.notify import Watchers, told
+
     if source is not None:
         if variant is not None or order is not None or qty is not None:
             raise UsageError("--from says which orders: leave VARIANT, --order and --qty out")
-        _reserve_from(invocation, (source, source_format), minutes, batch, jobs)
+        with told(Watchers(ping, metrics_file), "stock reserve", invocation.note) as outcome:
+            _reserve_from(invocation, outcome, (source, source_format), minutes, batch, jobs)
+        if outcome.code is not ExitCode.OK:
+            raise typer.Exit(outcome.code)
         return
+    if metrics_file or ping:
+        raise UsageError("--metrics-file and --ping are for --from")
     if variant is None or order is None:
         raise UsageError(
             "which variant, and for which order?", hint="harborctl stock reserve VARIANT --order ID, or --from FILE."
@@ -162,8 +173,14 @@ def reserve(
 
 
 def _reserve_from(
-    invocation: Invocation, file: tuple[str, SourceFormat | None], minutes: int, batch: int, jobs: int
+    invocation: Invocation,
+    outcome: Outcome,
+    file: tuple[str, SourceFormat | None],
+    minutes: int,
+    batch: int,
+    jobs: int,
 ) -> None:
+    from harborctl.db import pool
     from harborctl.db.engine import open_database
     from harborctl.stock.feed import reserve_all
     from harborctl.stock.order_file import read_orders
@@ -173,16 +190,22 @@ def _reserve_from(
     orders = read_orders(*file)
     answers = dict.fromkeys(Answer, 0)
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
-        for results in reserve_all(database.engine, orders, minutes, batch=batch, jobs=jobs, warn=invocation.note):
-            for result in results:
-                answers[result.answer] += 1
-            with invocation.telling():
-                invocation.write("".join(f"{as_json(_line(result))}\n" for result in results))
+        try:
+            check_database(database.engine)
+            for results in reserve_all(database.engine, orders, minutes, batch=batch, jobs=jobs, warn=invocation.note):
+                for result in results:
+                    answers[result.answer] += 1
+                with invocation.telling():
+                    invocation.write("".join(f"{as_json(_line(result))}\n" for result in results))
+        finally:
+            outcome.measures |= {
+                f"orders_{answer}": (f"Orders of the last run that were {answer.replace('_', ' ')}.", count)
+                for answer, count in answers.items()
+            } | pool.measures(database.engine)
     done = ", ".join(f"{count:,} {answer.replace('_', ' ')}" for answer, count in answers.items() if count)
     invocation.note(f"{len(orders):,} orders: {done or 'nothing to do'}")
     if refused := answers[Answer.REFUSED]:
-        raise typer.Exit(ExitCode.FAILED if refused == len(orders) else ExitCode.REJECTS)
+        outcome.code = ExitCode.FAILED if refused == len(orders) else ExitCode.REJECTS
 
 
 def release(invocation: Invocation, *, order: OrderArgument) -> None:

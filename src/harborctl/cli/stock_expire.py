@@ -109,6 +109,7 @@ class _Expiry:
 
     def _round(self, outcome: Outcome) -> None:
         """End what is overdue now, or as much of it as is ended when somebody asks to stop."""
+        from harborctl.db import pool
         from harborctl.stock.expire import expire as expire_overdue
 
         try:
@@ -120,6 +121,7 @@ class _Expiry:
             outcome.measures |= {
                 "expired_reservations": ("Reservations that this run has ended so far.", self._total.reservations),
                 "expired_pieces": ("Pieces that this run has given back so far.", self._total.pieces),
+                **pool.measures(self._database.engine),
             }
 
     def _tell(self, done: Expired, started: float) -> None:

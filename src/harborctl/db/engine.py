@@ -18,7 +18,7 @@ import sqlalchemy
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import event, func
 
-from harborctl.db import url
+from harborctl.db import pool, url
 from harborctl.db.failures import refusal_state, refused, translated
 from harborctl.db.qualified import QualifiedCompiler
 from harborctl.db.search_path import begin_qualified
@@ -105,7 +105,7 @@ def _engine(
         "postgresql+psycopg://",
         connect_args=parameters | session_settings,
         pool_pre_ping=True,
-        max_overflow=-1,  # the server or a pooler says how many there may be
+        **pool.settings(options.pool, address.pool),
         hide_parameters=True,  # a row is not for logs and tracebacks
         use_native_hstore=False,  # would look the type up in each new session
     )

@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from harborctl import sqlstate
-from harborctl.errors import AccessDenied, ConnectionFailed, HarborctlError, StatementFailed, TargetError
+from harborctl.errors import (
+    AccessDenied,
+    ConnectionFailed,
+    HarborctlError,
+    StatementFailed,
+    TargetError,
+    TooFewSessions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +101,11 @@ def translated() -> Iterator[None]:
         yield
     except (DBAPIError, psycopg.Error) as error:
         raise translate(error) from error
+    except PoolTimeout as error:
+        raise TooFewSessions(
+            "no session of the pool became free in time",
+            hint="Raise --pool-size or --max-overflow, or wait longer by --pool-timeout.",
+        ) from error
 
 
 def translate(error: Exception) -> HarborctlError:

@@ -15,7 +15,9 @@ from psycopg import pq
 from sqlalchemy import func
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from harborctl.db.pool import most_sessions
 from harborctl.errors import ConnectionFailed, TooFewSessions
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ def require_sessions(engine: Engine, count: int, purpose: str, hint: str) -> Non
     if found < count:
         raise TooFewSessions(
             f"{purpose} needs {count} sessions at once, and only {found} can be had",
-            hint=f"Raise what limits them: default_pool_size of the pooler, CONNECTION LIMIT of the role or the"
-            f" database, max_connections of the server. {hint}",
+            hint=f"Raise what limits them: --pool-size and --max-overflow, default_pool_size of the pooler, CONNECTION"
+            f" LIMIT of the role or the database, max_connections of the server. {hint}",
         )
 
 
@@ -62,12 +64,13 @@ def sessions_at_once(engine: Engine, wanted: int) -> int:
         ConnectionFailed: there is no connection at all.
     """
     known: int = engine.pool.checkedin()  # type: ignore[attr-defined]  # a QueuePool, which is not in the type
+    most = most_sessions(engine)
     connections: list[Connection] = []
     try:
-        for number in range(wanted):
+        for number in range(wanted if most is None else min(wanted, most)):
             try:
                 connections.append(engine.connect())
-            except ConnectionFailed:
+            except (ConnectionFailed, PoolTimeout):
                 if not number:
                     raise
                 break

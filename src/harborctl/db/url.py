@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harborctl.config import load_config
 from harborctl.errors import UsageError
+from harborctl.model import PoolOptions
 from harborctl.nearest import nearest_or_all
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ class Address:
         parameters: libpq's keywords; what is missing libpq takes from its environment. May hold a password.
         display: the URL that people see; no password.
         pgbouncer: a pooler stands in between, and hands every transaction to another session.
+        pool: what the connection of the configuration file says about the pool.
     """
 
     parameters: dict[str, str] = field(repr=False)
     display: str
     pgbouncer: bool = False
+    pool: PoolOptions = field(default_factory=PoolOptions)
 
 
 def resolve(options: ConnectionOptions) -> Address | None:
@@ -97,7 +100,8 @@ def _named(name: str, config: Config) -> Address:
             hint=nearest_or_all(name, config.connections)
             or f'Add [connections.{name}] with url = "postgresql://…" to harborctl.toml.',
         )
-    return parse(config.connections[name].resolved(name), f"connection {name}")
+    found = config.connections[name]
+    return replace(parse(found.resolved(name), f"connection {name}"), pool=found.pool)
 
 
 def parse(url: str, source: str) -> Address:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_harbor
-from harborctl.errors import ConnectionFailed, HarborctlError
+from harborctl.errors import ConnectionFailed, HarborctlError, TooFewSessions
 from harborctl.sqlstate import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def tried_again(work: Callable[[], T], warn: Warn, sleep: Callable[[float], None
 
 def may_pass(error: HarborctlError) -> bool:
     """Whether it is worth to try again: the connection was lost, or another transaction was in the way."""
+    if isinstance(error, TooFewSessions):
+        return False
     return isinstance(error, ConnectionFailed) or error.code in _IN_THE_WAY
 
 
