@@ -37,6 +37,7 @@ from harborctl.model import (
     Names,
     OnDuplicate,
     OnError,
+    PoolOptions,
     RebuildIndexes,
     RejectFormat,
     RowRange,
@@ -140,10 +141,12 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("MUG --order O --qty 2 --minutes 5", {"variant": "MUG", "order": "O", "qty": 2, "minutes": 5}),
         ("--from - --format jsonl --batch 9 --jobs 4", {"source": "-", "source_format": SourceFormat.JSONL, "batch": 9, "jobs": 4}),
         ("--from f -j 2", {"source": "f", "jobs": 2}),
+        ("--from f --metrics-file m --ping u", {"source": "f", "metrics_file": Path("m"), "ping": "u"}),
     ],
     "stock release": [("O", {"order": "O"})],
     "stock confirm": [("O", {"order": "O"})],
     "stock expire": [("--batch 5 --watch 2 --metrics-file m --ping u", {"batch": 5, "watch": 2.0, "metrics_file": Path("m"), "ping": "u"})],
+    "stock archive": [("P --release --delete", {"product": "P", "release": True, "delete": True})],
     "stock show": [("MUG --csv", {"name": "MUG", "as_csv": True})],
     "stock list": [("--active --expired --limit 3 --csv", {"active": True, "expired": True, "limit": 3, "as_csv": True})],
     "migrate up": [("ledger --grant-to etl", {"branch": "ledger", "grant_to": "etl"})],
@@ -187,6 +190,8 @@ COMMON = [
     ("--url postgresql://h/d --config c.toml", {"connection": ConnectionOptions(url="postgresql://h/d", config="c.toml")}),
     ("--connection prod --log-slow 2", {"connection": ConnectionOptions(name="prod", log_slow=2.0)}),
     ("--statement-timeout 1.5 --lock-timeout 3", {"connection": ConnectionOptions(statement_timeout=1.5, lock_timeout=3.0)}),
+    ("--pool-size 2 --max-overflow -1", {"connection": ConnectionOptions(pool=PoolOptions(pool_size=2, max_overflow=-1))}),
+    ("--pool-timeout 3 --pool-recycle 4", {"connection": ConnectionOptions(pool=PoolOptions(pool_timeout=3.0, pool_recycle=4))}),
 ]  # fmt: skip
 COMMON_OPTIONS = {word for line, _ in COMMON for word in line.split() if word.startswith("-")}
 
