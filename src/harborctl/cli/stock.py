@@ -158,7 +158,7 @@ def reserve(
 
     wanted = [Order(order, (Line(variant, 1 if qty is None else qty),))]
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
+        check_database(database.engine, invocation.note)
         [[result]] = reserve_all(database.engine, wanted, minutes, batch=1, jobs=1, warn=invocation.note)
     if result.error:
         raise result.error
@@ -191,7 +191,7 @@ def _reserve_from(
     answers = dict.fromkeys(Answer, 0)
     with open_database(invocation.connection) as database:
         try:
-            check_database(database.engine)
+            check_database(database.engine, invocation.note)
             for results in reserve_all(database.engine, orders, minutes, batch=batch, jobs=jobs, warn=invocation.note):
                 for result in results:
                     answers[result.answer] += 1
@@ -227,7 +227,7 @@ def _end(invocation: Invocation, order: str, end: Any, status: str) -> None:
     from harborctl.stock.transaction import changing_stock, check_database
 
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
+        check_database(database.engine, invocation.note)
         with changing_stock(database.engine) as connection:
             ended = end(connection, order)
     with invocation.telling():
@@ -259,7 +259,7 @@ def archive(
     from harborctl.stock.transaction import check_database, tried_again
 
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
+        check_database(database.engine, invocation.note)
         done = tried_again(
             lambda: end_product(database.engine, product, release=release, delete=delete), invocation.note
         )
@@ -291,7 +291,7 @@ def show(
 
     _check_form(invocation, as_csv)
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
+        check_database(database.engine, invocation.note)
         with database.engine.connect() as connection:
             if name is None:
                 totals = asdict(look.totals(connection))
@@ -331,7 +331,7 @@ def list_(
         raise UsageError("--active and --expired exclude each other", hint="Leave both out to list all.")
     which = look.Which.ACTIVE if active else look.Which.EXPIRED if expired else look.Which.ALL
     with open_database(invocation.connection) as database:
-        check_database(database.engine)
+        check_database(database.engine, invocation.note)
         with database.engine.connect() as connection:
             held = look.list_reservations(connection, which, limit)
     documents = [_reservation(each) for each in held]

@@ -57,7 +57,7 @@ def expire(
         if watch is None:
             expiry.once(watchers)
         else:
-            check_database(database.engine)  # what is wrong from the start does not pass
+            check_database(database.engine, invocation.note)  # what is wrong from the start does not pass
             expiry.repeat(watchers, watch)
 
 
@@ -78,9 +78,9 @@ class _Expiry:
         from harborctl.stock.transaction import check_database, tried_again
 
         with told(watchers, NAME, self._invocation.note) as outcome:
-            check_database(self._database.engine)
+            check_database(self._database.engine, self._invocation.note)
             started = time.monotonic()
-            tried_again(lambda: self._round(outcome), self._invocation.note, self._stop.wait)
+            tried_again(lambda: self._round(outcome), self._invocation.note, sleep=self._stop.wait)
             if self._stop.requested:
                 raise Interrupted(f"interrupted: {self._total.reservations:,} reservations have been expired")
         if self._total.reservations or self._invocation.json:

@@ -16,7 +16,15 @@ from sqlalchemy import func, select
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_harbor
 from harborctl.errors import ConnectionFailed, HarborctlError, TooFewSessions
-from harborctl.sqlstate import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE
+from harborctl.sqlstate import (
+    ADMIN_SHUTDOWN,
+    CANNOT_CONNECT_NOW,
+    CRASH_SHUTDOWN,
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    SERIALIZATION_FAILURE,
+    TOO_MANY_CONNECTIONS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,18 +41,24 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 # Deadlocks, serialization failures, lock timeouts: others, such as loads, lock in an order of their own.
 _IN_THE_WAY = {DEADLOCK_DETECTED, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
+# The server starts or stops, or has no session left. One that cannot be reached at all is more often a wrong address.
+_NOT_READY = {ADMIN_SHUTDOWN, CRASH_SHUTDOWN, CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS}
 
 _WRITTEN = select(func.set_config("harbor.stock_movements", "written", True))
 
 
-def check_database(engine: Engine) -> None:
-    """See that Harbor's tables are there, and as this version needs them.
+def check_database(engine: Engine, warn: Warn) -> None:
+    """See that Harbor's tables are there, and as this version needs them; wait for a server that starts.
 
     Raises:
         UsageError: they are not.
     """
-    with translated(), engine.connect() as connection:
-        require_harbor(connection)
+
+    def check() -> None:
+        with translated(), engine.connect() as connection:
+            require_harbor(connection)
+
+    tried_again(check, warn, passes=lambda error: error.code in _NOT_READY)
 
 
 @contextmanager
@@ -56,25 +70,31 @@ def changing_stock(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def tried_again(work: Callable[[], T], warn: Warn, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Do `work`, and do it again after what passes by itself. It must be such that twice is as good as once."""
-    for failures in range(1, RETRIES + 1):
-        try:
-            return work()
-        except HarborctlError as error:
-            if not may_pass(error):
-                raise
-            seconds = pause(failures)
-            warn(f"{error.message}: trying again in {seconds:.1f} s")
-            sleep(seconds)
-    return work()
-
-
 def may_pass(error: HarborctlError) -> bool:
     """Whether it is worth to try again: the connection was lost, or another transaction was in the way."""
     if isinstance(error, TooFewSessions):
         return False
     return isinstance(error, ConnectionFailed) or error.code in _IN_THE_WAY
+
+
+def tried_again(
+    work: Callable[[], T],
+    warn: Warn,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    passes: Callable[[HarborctlError], bool] = may_pass,
+) -> T:
+    """Do `work`, and do it again after what passes by itself. It must be such that twice is as good as once."""
+    for failures in range(1, RETRIES + 1):
+        try:
+            return work()
+        except HarborctlError as error:
+            if not passes(error):
+                raise
+            seconds = pause(failures)
+            warn(f"{error.message}: trying again in {seconds:.1f} s")
+            sleep(seconds)
+    return work()
 
 
 def pause(failures: int) -> float:
