@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import Engine, text
 
+from harborctl.errors import StockRefused
+from harborctl.stock.archive import archive
+from harborctl.stock.feed import reserve_all
+from harborctl.stock.orders import Line, Order
+from harborctl.stock.settle import release
+from harborctl.stock.transaction import changing_stock
 from tests.conftest import Run, execute
 from tests.inprocess import Invoke
 from tests.stock.conftest import Refused, Stock, disagreeing, free, movements, pass_time
@@ -64,6 +74,38 @@ def test_refused_while_orders_hold_some(shop: Engine, stock: Stock, refused: Ref
         ("B", 3, "released"),
     ]
     assert sold(shop) == ["TEE", "TEE-G", "TEE-R"]
+    assert disagreeing(shop) == []
+
+
+def test_while_others_reserve_and_release(shop: Engine) -> None:
+    """However fast they are: when it is archived nobody holds any of it, and nobody gets any more."""
+    over = threading.Event()
+
+    def reserve_and_release(place: int) -> str | None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            order = Order(f"{place}-{number}", (Line("MUG-W", 1), Line("MUG-B", 1)))
+            [[result]] = reserve_all(shop, [order], 15, batch=1, jobs=1, warn=pytest.fail)
+            if result.error and result.error.code != "out_of_stock":
+                return result.error.code
+            with suppress(StockRefused), changing_stock(shop) as connection:
+                release(connection, f"{place}-{number - 2}")
+        return None
+
+    with ThreadPoolExecutor(3) as pool:
+        ended = [pool.submit(reserve_and_release, place) for place in range(3)]
+        try:
+            while not movements(shop):
+                time.sleep(0.02)
+            archive(shop, "MUG", release=True, delete=False)
+            assert [each.result(timeout=30) for each in ended] == ["not_sold"] * 3
+        finally:
+            over.set()
+    with shop.connect() as connection:
+        held = connection.scalar(text("SELECT count(*) FROM harbor.stock_reservations WHERE state = 'active'"))
+    assert held == 0
+    assert (free(shop)["MUG-W"], free(shop)["MUG-B"]) == (100, 10)
     assert disagreeing(shop) == []
 
 
