@@ -2,6 +2,7 @@
 
 `--from` is measured by pgbench, which sends the same statements with the same values, as they were recorded. `expire`
 is measured by one bare UPDATE of the same rows; meanwhile others read and reserve, and a table says how long it takes.
+Processor time is that of the client and of all processes of the server: it is the same whatever else the machine does.
 
     python benchmarks/stock.py [--runs 3] [--orders 20000] [--reservations 5000000] [--only from|expire] [--home DIR]
 
@@ -69,6 +70,15 @@ HISTORY = """
     SELECT variant_id, order_ref, -quantity, 'reserved', created_at FROM harbor.stock_reservations ORDER BY id"""
 BARE = """UPDATE harbor.stock_reservations SET state = 'expired', updated_at = now()
     WHERE state = 'active' AND expires_at <= now()"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took: seconds by the clock and of the processor, the client's peak memory in MB."""
+
+    clock: float
+    processor: float
+    memory: float = 0.0
 
 
 @dataclass
@@ -181,19 +191,72 @@ def engine_of(url: str) -> sqlalchemy.Engine:
     return engine
 
 
-def timed(command: list[str | Path], **settings: Any) -> tuple[float, float]:
-    """Run it to its end; the seconds, and its peak memory in MB."""
-    start, peak = time.perf_counter(), 0
+def server_seconds(url: str) -> float:
+    """Seconds of the processor that the server has used so far: those of its processes, ended ones included."""
+    with psycopg.connect(url) as connection:
+        data = (connection.execute("SHOW data_directory").fetchone() or ("",))[0]
+    postmaster = int((Path(data) / "postmaster.pid").read_text().split()[0])
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        # proc(5): utime, stime, cutime, cstime are the fields 14 to 17, and ppid is the fourth.
+        if int(stat.parent.name) == postmaster:
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == postmaster:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed(url: str, command: list[str | Path], **settings: Any) -> Cost:
+    """Run it to its end; what it took."""
+    server, start, peak = server_seconds(url), time.perf_counter(), 0
     process = subprocess.Popen(command, **settings)
-    # What wait4() tells begins with the memory of the process that started it, which is ours, and large.
+    # What wait4() tells of memory begins with that of the process that started it, which is ours, and large.
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
         status = Path(f"/proc/{process.pid}/status").read_text()
         peak = max(peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
         time.sleep(0.02)
-    seconds = time.perf_counter() - start
-    if process.wait():
+    clock = time.perf_counter() - start
+    _, code, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(code)
+    if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
-    return seconds, peak / 1024
+    processor = usage.ru_utime + usage.ru_stime + server_seconds(url) - server
+    return Cost(clock, processor, peak / 1024)
+
+
+def middle(costs: list[Cost]) -> Cost:
+    """Of each kind the median, of memory the most."""
+    return Cost(
+        statistics.median(each.clock for each in costs),
+        statistics.median(each.processor for each in costs),
+        max(each.memory for each in costs),
+    )
+
+
+def row(what: object, count: int, ours: list[Cost], base: list[Cost] | None = None) -> str:
+    """A line of a table; the ratio is that of runs which followed each other."""
+    cost = middle(ours)
+    ratios = ["", ""]
+    if base:
+        pairs = list(zip(ours, base, strict=True))
+        ratios = [
+            f"**{statistics.median(o.clock / b.clock for o, b in pairs):.2f}**",
+            f"**{statistics.median(o.processor / b.processor for o, b in pairs):.2f}**",
+        ]
+    return (
+        f"| {what} | {cost.clock:.2f} | {ratios[0]} | {cost.processor:.2f} | {ratios[1]} | {count / cost.clock:,.0f} |"
+        f" {cost.memory or 0:.0f} |"
+    )
+
+
+HEAD = (
+    "| | clock s | ratio | processor s | ratio | reservations/s | client's peak MB |",
+    "|---|---|---|---|---|---|---|",
+)
 
 
 # ---- reserve --from
@@ -203,8 +266,7 @@ def measure_from(url: str, count: int, runs: int) -> Iterator[str]:
     """The table of `stock reserve --from`."""
     yield f"`stock reserve --from`, {count:,} orders of one variant each, of {VARIANTS:,} variants:"
     yield ""
-    yield "| orders in a transaction | pgbench s | harborctl s | ratio | reservations/s | peak MB |"
-    yield "|---|---|---|---|---|---|"
+    yield from HEAD
     with tempfile.TemporaryDirectory() as name:
         orders = Path(name) / "orders.csv"
         chosen = random.Random(17)  # noqa: S311  # the same in each run
@@ -216,23 +278,20 @@ def measure_from(url: str, count: int, runs: int) -> Iterator[str]:
             with copied(url, "shop") as database:
                 script.write_text("".join(f"{statement};\n" for statement in recorded(database, orders, batch)))
             script.chmod(0o644)
-            theirs, ours, peak = list[float](), list[float](), 0.0
+            theirs, ours = list[Cost](), list[Cost]()
             for _ in range(runs):
                 with copied(url, "shop") as database:
                     bench: list[str | Path] = [programs.path("pgbench"), "-n", "-c", "1", "-t", "1"]
                     bench += ["-f", script, database]
-                    theirs.append(timed(bench, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)[0])
+                    theirs.append(timed(url, bench, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
                     check(database, count)
                 with copied(url, "shop") as database, (Path(name) / "out").open("w") as out:
                     reserving: list[str | Path] = [HARBORCTL, "stock", "reserve", "--from", orders]
                     reserving += ["--batch", str(batch), "--url", database, "--quiet"]
-                    seconds, memory = timed(reserving, stdout=out)
+                    ours.append(timed(url, reserving, stdout=out))
                     check(database, count)
-                ours.append(seconds)
-                peak = max(peak, memory)
-            base, wall = statistics.median(theirs), statistics.median(ours)
-            ratio = statistics.median(o / t for o, t in zip(ours, theirs, strict=True))
-            yield f"| {batch} | {base:.2f} | {wall:.2f} | **{ratio:.2f}** | {count / wall:,.0f} | {peak:.0f} |"
+            yield row(f"pgbench, {batch} in a transaction", count, theirs)
+            yield row(f"harborctl, {batch} in a transaction", count, ours, theirs)
 
 
 def recorded(url: str, orders: Path, batch: int) -> list[str]:
@@ -272,40 +331,33 @@ def prepare_history(url: str, count: int) -> None:
 def measure_expire(url: str, count: int, runs: int) -> Iterator[str]:
     """The table of `stock expire`."""
     overdue = count // 5
-    base, alone, beside = list[float](), list[float](), list[float]()
-    reading, reserving, peak = Waits(), Waits(), 0.0
+    base, alone, beside = list[Cost](), list[Cost](), list[Cost]()
+    reading, reserving, quiet_reading, quiet_reserving = Waits(), Waits(), Waits(), Waits()
     for _ in range(runs):
-        with copied(url, "large") as database, psycopg.connect(database) as connection:
-            start = time.perf_counter()
-            connection.execute(BARE.encode())
-            connection.commit()
-            base.append(time.perf_counter() - start)
         with copied(url, "large") as database:
-            seconds, memory = timed(expiring(database), stdout=subprocess.DEVNULL)
+            bare: list[str | Path] = [find_programs().path("psql"), "-q", "-X", "-c", BARE, database]
+            base.append(timed(url, bare))
+        with copied(url, "large") as database:
+            alone.append(timed(url, expiring(database), stdout=subprocess.DEVNULL))
             check(database, count // 10)
-        alone.append(seconds)
-        peak = max(peak, memory)
-        with copied(url, "large") as database, others(database, reading, reserving):
-            beside.append(timed(expiring(database), stdout=subprocess.DEVNULL)[0])
-    quiet_reading, quiet_reserving = Waits(), Waits()
-    with copied(url, "large") as database, others(database, quiet_reading, quiet_reserving):
-        time.sleep(10)
+        with copied(url, "large") as database:
+            with others(database, quiet_reading, quiet_reserving):
+                time.sleep(10)
+            with others(database, reading, reserving):
+                beside.append(timed(url, expiring(database), stdout=subprocess.DEVNULL))
     with copied(url, "large") as database, psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             "DELETE FROM harbor.stock_reservations WHERE id > 1000 + %s AND state = 'active' AND expires_at < now()",
-            [count // 100],
+            [count // 20],
         )
-        _, small = timed(expiring(database), stdout=subprocess.DEVNULL)
-    wall, ratio = statistics.median(alone), statistics.median(a / b for a, b in zip(alone, base, strict=True))
+        few = timed(url, expiring(database), stdout=subprocess.DEVNULL)
     yield f"`stock expire`, {overdue:,} expired of {count:,} reservations, of {VARIANTS:,} variants:"
     yield ""
-    yield "| | seconds | over the bare UPDATE | reservations/s | peak MB |"
-    yield "|---|---|---|---|---|"
-    yield f"| one bare UPDATE | {statistics.median(base):.2f} | | {overdue / statistics.median(base):,.0f} | |"
-    yield f"| expire | {wall:.2f} | **{ratio:.2f}** | {overdue / wall:,.0f} | {peak:.0f} |"
-    crowded = statistics.median(beside)
-    yield f"| expire while others read and reserve | {crowded:.2f} | | {overdue / crowded:,.0f} | |"
-    yield f"| expire of {overdue // 20:,} | | | | {small:.0f} |"
+    yield from HEAD
+    yield row("one bare UPDATE", overdue, base)
+    yield row("expire", overdue, alone, base)
+    yield row("expire while others read and reserve", overdue, beside)
+    yield row(f"expire of {count // 100:,}", count // 100, [few])
     yield ""
     yield "| milliseconds: median / 99.9 % / longest | nobody expires | while one expires |"
     yield "|---|---|---|"
