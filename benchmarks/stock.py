@@ -153,7 +153,7 @@ def server(kept: Path | None) -> Iterator[str]:
 def made(url: str, database: str, template: str) -> bool:
     """Make a database; False if it is there already."""
     with psycopg.connect(url, autocommit=True) as connection:
-        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone():
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
             return False
         connection.execute(f"CREATE DATABASE {database} TEMPLATE {template}".encode())
         return True
