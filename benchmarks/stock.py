@@ -194,8 +194,8 @@ def engine_of(url: str) -> sqlalchemy.Engine:
 def server_seconds(url: str) -> float:
     """Seconds of the processor that the server has used so far: those of its processes, ended ones included."""
     with psycopg.connect(url) as connection:
-        data = (connection.execute("SHOW data_directory").fetchone() or ("",))[0]
-    postmaster = int((Path(data) / "postmaster.pid").read_text().split()[0])
+        backend = connection.info.backend_pid
+        postmaster = int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
