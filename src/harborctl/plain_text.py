@@ -36,7 +36,7 @@ _IN_SETTING = re.compile(
     re.IGNORECASE,
 )
 # `ALTER ROLE etl PASSWORD 'x'`, `OPTIONS (user 'x', password 'x')`; the log cuts long statements off.
-_IN_SQL = re.compile(r"(?P<before>\bpassword\s+)(?P<secret>'(?:[^']|'')*(?:'|$))", re.IGNORECASE)
+_IN_SQL = re.compile(r"(?P<before>\bpassword\s+)(?P<secret>''[^']+''|'(?:[^']|'')*(?:'|$))", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
@@ -75,8 +75,9 @@ def said_in_lines(text: str) -> str:
 
 
 def as_json(document: object, **settings: Any) -> str:
-    """One JSON document, for terminals and all encodings: what `visible` escapes is an escape of JSON's here."""
-    text = json.dumps(document, ensure_ascii=False, **settings)
+    """One JSON document, for terminals and all encodings: what `visible` escapes is an escape of JSON's here. Passwords
+    are hidden."""
+    text = json.dumps(masked_all(document), ensure_ascii=False, **settings)
     return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

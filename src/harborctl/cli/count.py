@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harborctl.cli.invocation import Invocation, command
-from harborctl.plain_text import as_json, visible
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -100,7 +100,7 @@ def _progress(invocation: Invocation, *, exact: bool) -> Iterator[Callable[[Coun
         def on_table(next_one: Counting) -> None:
             place = f", {next_one.done + 1} of {next_one.tables}" if next_one.tables > 1 else ""
             rows = f": about {next_one.expected:,} rows" if next_one.expected is not None else ""
-            bar.update(task, description=visible(f"counting {next_one.table}{place}{rows}"))
+            bar.update(task, description=said(f"counting {next_one.table}{place}{rows}"))
 
         yield on_table
 
@@ -133,7 +133,7 @@ def _table(invocation: Invocation, counts: list[TableCount]) -> str:
     drawing.add_column("statistics", overflow="fold")
     now = datetime.now().astimezone()
     for counted in counts:
-        drawing.add_row(Text(visible(counted.table)), f"{counted.rows:,}", _method(counted), _staleness(counted, now))
+        drawing.add_row(Text(said(counted.table)), f"{counted.rows:,}", _method(counted), _staleness(counted, now))
     console = invocation.out
     return rendered(drawing, color=console.is_terminal, width=console.width if console.is_terminal else None)
 

@@ -11,7 +11,7 @@ import typer
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import UsageError
 from harborctl.nearest import nearest_or_all
-from harborctl.plain_text import as_json, visible
+from harborctl.plain_text import as_json, said
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -86,7 +86,7 @@ def _print_list(invocation: Invocation, loads: list[dict[str, Any]]) -> None:
         seconds = "" if load["seconds"] is None else f"{load['seconds']:.1f}"
         started = f"{load['started_at'].astimezone():%Y-%m-%d %H:%M:%S}"
         cells = [load["load_id"][:8], started, load["table"], load["mode"], load["status"], *counts, seconds]
-        table.add_row(*(Text(visible(cell)) for cell in (*cells, load["error"] or "")))
+        table.add_row(*(Text(said(cell)) for cell in (*cells, load["error"] or "")))
     if not invocation.out.is_terminal:
         invocation.out.width = WIDE  # whoever filters wants a load in one line
     with invocation.out.capture() as rendered:
@@ -103,5 +103,5 @@ def _print_one(invocation: Invocation, load: dict[str, Any]) -> None:
         if isinstance(value, list):
             lines += [f"{name}:", *(f"  {as_json(item)}" for item in value)] if value else []
         elif value not in (None, {}, 0):
-            lines.append(f"{name}: {visible(value) if isinstance(value, str) else as_json(value)}")
+            lines.append(f"{name}: {said(value) if isinstance(value, str) else as_json(value)}")
     invocation.write("\n".join(lines) + "\n")

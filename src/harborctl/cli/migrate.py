@@ -12,7 +12,7 @@ import typer
 from harborctl.cli.help import Group
 from harborctl.cli.invocation import Invocation, command
 from harborctl.errors import ExitCode, Interrupted, UsageError
-from harborctl.plain_text import as_json, visible
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from harborctl.db.engine import Database
@@ -192,7 +192,7 @@ def _branches(database: Database) -> list[dict[str, object]]:
 
 
 def _print(invocation: Invocation, line: str) -> None:
-    invocation.out.print(visible(line), soft_wrap=True)
+    invocation.out.print(said(line), soft_wrap=True)
 
 
 def _print_json(document: object) -> None:

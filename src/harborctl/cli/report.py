@@ -22,7 +22,7 @@ from harborctl.cli.rows import (
     wanted_of,
 )
 from harborctl.errors import HarborctlError, UsageError
-from harborctl.plain_text import as_json, visible
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from harborctl.reports.find import Folder, Found
@@ -227,7 +227,7 @@ def _print_help(invocation: Invocation, name: str, folders: list[Folder]) -> Non
         bounds = f"; {parameter.bounds.sentence}" if parameter.bounds else ""
         lines.append(f"  {left}  {parameter.help}{' ' if parameter.help else ''}[{default}{bounds}]")
     lines += ["", f"From {found.file}. `harborctl report --help` has the options of every report."]
-    write_text("\n".join(map(visible, lines)) + "\n")
+    write_text("\n".join(map(said, lines)) + "\n")
 
 
 def _print_list(invocation: Invocation, folders: list[Folder]) -> None:
@@ -252,7 +252,7 @@ def _print_list(invocation: Invocation, folders: list[Folder]) -> None:
             if found.folder == folder:
                 lines.append(f"  {read.name}: {read.title}")
                 lines += [f"    -p {_declaration(parameter)}" for parameter in read.parameters]
-    write_text("\n".join(map(visible, lines[1:])) + "\n")
+    write_text("\n".join(map(said, lines[1:])) + "\n")
     invocation.note("Run one with `harborctl report NAME -p name=value`; `harborctl report show NAME` prints its SQL.")
 
 
@@ -265,7 +265,7 @@ def _print_report(invocation: Invocation, name: str, folders: list[Folder]) -> N
         write_text(as_json({**_document(found), "sql": found.text}, indent=2) + "\n")
         return
     # As comments, so that what is printed is still a report.
-    head = [visible(f"-- Usage: {found.usage}"), visible(f"-- From {found.file}")]
+    head = [said(f"-- Usage: {found.usage}"), said(f"-- From {found.file}")]
     write_text("\n".join([*head, "", found.text.rstrip()]) + "\n")
 
 

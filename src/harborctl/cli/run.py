@@ -15,7 +15,7 @@ from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, HarborctlError, UsageError
 from harborctl.model import ErrorInfo, Lock
 from harborctl.nearest import nearest_or_all
-from harborctl.plain_text import as_json, said, visible
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from harborctl.config import Config
@@ -161,7 +161,7 @@ def _print_check(invocation: Invocation, job: Job) -> None:
     if invocation.json:
         invocation.write(as_json({"job": job.name, "status": "valid", "loads": names}) + "\n")
     elif not invocation.quiet:
-        invocation.write(visible(f"job {job.name} is valid: {', '.join(names)}") + "\n")
+        invocation.write(said(f"job {job.name} is valid: {', '.join(names)}") + "\n")
 
 
 def _print(invocation: Invocation, job: str, result: JobResult) -> None:
@@ -205,10 +205,10 @@ def _print_table(invocation: Invocation, job: str, result: JobResult) -> None:
     table = Table("load", "status", *(name for name in ("read", "inserted", "updated", "rejected")), "s")
     for load in map(_load_document, result.loads):
         counts = [f"{load.get(name, 0):,}" for name in ("rows_read", "inserted", "updated", "rejected")]
-        table.add_row(Text(visible(load["name"])), str(load["status"]), *counts, f"{load.get('seconds', 0):.1f}")
+        table.add_row(Text(said(load["name"])), str(load["status"]), *counts, f"{load.get('seconds', 0):.1f}")
     if not invocation.out.is_terminal:
         invocation.out.width = WIDE  # a log's line is one line
     with invocation.out.capture() as rendered:
         invocation.out.print(table)
     steps = "".join(said(f"{_step_status(step)}: {step.sql or step.output}") + "\n" for step in result.steps)
-    invocation.write(f"job {visible(job)}, {result.seconds:.1f} s\n{rendered.get()}{steps}")
+    invocation.write(f"job {said(job)}, {result.seconds:.1f} s\n{rendered.get()}{steps}")

@@ -15,7 +15,7 @@ from harborctl.cli.invocation import Invocation, command
 from harborctl.cli.notify_options import MetricsOption, PingOption
 from harborctl.errors import ExitCode, UsageError
 from harborctl.model import ErrorInfo, SourceFormat
-from harborctl.plain_text import as_json, visible
+from harborctl.plain_text import as_json, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -369,7 +369,7 @@ def _line(result: OrderResult) -> dict[str, Any]:
 
 def _sentence(held: Reservation, status: str) -> str:
     until = f" until {held.expires_at.astimezone():%Y-%m-%d %H:%M:%S%z}" if status.endswith("reserved") else ""
-    return visible(f"{status} {held.quantity:,} of {held.sku} for {held.order}{until}")
+    return said(f"{status} {held.quantity:,} of {held.sku} for {held.order}{until}")
 
 
 def _write_rows(
@@ -408,4 +408,4 @@ def _write_table(invocation: Invocation, rows: Sequence[dict[str, Any]], names: 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return visible(str(value))
+    return said(str(value))

@@ -23,6 +23,8 @@ from harborctl.db.tables import (
     rejects,
     stock_movements,
 )
+from harborctl.errors import UsageError
+from harborctl.plain_text import masked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -60,7 +62,13 @@ def needed(schema: str) -> dict[str, tuple[str, ...]]:
 
 
 def grants(branches: list[str], role: str) -> list[str]:
-    """The statements that give `role` what a load needs on these branches."""
+    """The statements that give `role` what a load needs on these branches.
+
+    Raises:
+        UsageError: it is no role, but a place with a password.
+    """
+    if masked(role) != role:
+        raise UsageError("a connection stands where a role belongs", hint="Name the role alone.")
     statements = [sql.SQL(_TEMPORARY).format(name=sql.Literal(role)).as_string()]
     for branch in branches:
         schema = SCHEMAS[branch]

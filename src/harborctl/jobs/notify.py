@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -108,10 +109,17 @@ def _call(url: str | None, what: str, warn: Warn) -> None:
 
 def _answer(address: str) -> object:
     """Call an address. Returns what went wrong."""
-    from urllib.request import urlopen
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import Request, urlopen
 
+    parts = urlsplit(address)
+    login, at, host = parts.netloc.rpartition("@")
+    request = Request(parts._replace(netloc=host).geturl())  # noqa: S310  # http(s) only
+    if at:  # not for whoever it is passed on to
+        secret = b64encode(unquote(login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
     try:
-        with urlopen(address, timeout=PING_TIMEOUT):  # noqa: S310  # http(s) only
+        with urlopen(request, timeout=PING_TIMEOUT):  # noqa: S310  # likewise
             return None
     except Exception as error:  # noqa: BLE001  # whatever a server that is none answers
         return getattr(error, "reason", error) or repr(error)

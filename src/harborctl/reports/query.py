@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAME = "query"
 
+_URL = re.compile(r"\s*\w+://")
+
 _TYPES = (
     (re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII), "bigint"),
     (re.compile(r"-?(?:0|[1-9]\d*)\.\d+", re.ASCII), "numeric"),
@@ -39,6 +41,8 @@ def typed_query(sql: str, given: Sequence[str], file: str = NAME) -> Report:
         UsageError: it is not one SELECT.
         StatementFailed: it would write.
     """
+    if _URL.match(sql):  # the colon of its password would begin a parameter
+        raise UsageError("a URL is no statement", hint="Name a database with --url.")
     further = [_undeclared(*word.split("=", 1)) for word in given if "=" in word]
     known = {*_declared(sql), *(each.name for each in further)}
     with suppress(NotSql):  # whoever parses it says where

@@ -22,6 +22,7 @@ from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.ledger.mended import put_right
 from harborctl.model import ColumnOptions, CsvDialect, Earlier, FileResult, LayoutOptions, Mode, SourceFormat, Status
+from harborctl.plain_text import masked_all
 from harborctl.sources.batch import WithoutHeader
 from harborctl.sources.files import content_of, digest_of, printable
 
@@ -179,7 +180,7 @@ def meaning_of(options: LoadOptions, source: Source) -> dict[str, Any]:
     meaning |= _own(options.layout, LayoutOptions())
     if options.date_order:
         meaning["date_order"] = options.date_order
-    plain: dict[str, Any] = json.loads(json.dumps(meaning, default=_plain))
+    plain: dict[str, Any] = masked_all(json.loads(json.dumps(meaning, default=_plain)))
     return plain
 
 

@@ -15,6 +15,7 @@ from harborctl.load.ledger import record
 from harborctl.load.ledger.chunks import total
 from harborctl.load.ledger.dedupe import AlreadyLoaded
 from harborctl.model import ErrorInfo, FileResult, LoadResult, Lock, Status, WriterName
+from harborctl.plain_text import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ def summary(attempt: Attempt, status: Status, read: Sequence[FileResult] = ()) -
     result = LoadResult(
         status=status,
         load_id=context.load_id,
-        table=attempt.target.label if attempt.target else options.table or Path(options.sources[0]).name,
+        table=attempt.target.label if attempt.target else masked(options.table or Path(options.sources[0]).name),
         mode=options.mode,
         writer=writer if writer is not WriterName.AUTO else options.writer,
         files=files,
