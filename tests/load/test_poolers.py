@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from harborctl.load.ledger.history import past_loads
+from tests.conftest import engine_of, ours
 from tests.load.conftest import wait_for
-from tests.load.proxy import Cut, at_commit, proxied
+from tests.load.proxy import COMMIT, Cut, at_commit, proxied
 from tests.pooler import needs_pgbouncer, pooled
 
 pytestmark = needs_pgbouncer
@@ -108,3 +111,60 @@ def test_whoever_has_the_session_after_a_commit_without_an_answer_keeps_it(
         innocent.commit()
     assert proxy.cuts == 1
     assert (rows(database, "items"), rows(database, "others")) == (5000, 1)
+
+
+@pytest.mark.parametrize(("mode", "options"), [("transaction", ("--commit-every", "2000")), ("session", ())])
+def test_a_killed_load_whose_session_lives_on_is_lost(
+    database: Database, database_url: str, feed: Path, mode: str, options: tuple[str, ...]
+) -> None:
+    """It holds up no other load of the same file, and history does not say that it runs."""
+    engine = ours(engine_of(database_url))
+
+    def status() -> Any:
+        [load] = past_loads(engine, table=None, status=None, since=None, limit=9)
+        return load["status"]
+
+    with pooled(database_url, mode, 4) as url, psycopg.connect(database_url) as blocker:
+        blocker.execute("LOCK TABLE items IN EXCLUSIVE MODE")
+        with loading(url + "&pgbouncer=true", feed, "--lock-timeout", "1", *options) as process:
+            wait_for(database, "SELECT count(*) FROM pg_locks WHERE NOT granted")
+            assert status() == "running"
+            assert process.stderr
+            assert "attempt 1 of 4 failed" in process.stderr.readline()  # killed now, it has no transaction
+        blocker.rollback()
+        wait_for(database, "SELECT (count(*) = 0)::int FROM pg_locks WHERE locktype = 'advisory'")
+        assert status() == "lost"
+        with loading(url + "&pgbouncer=true", feed) as process:
+            out, err = process.communicate(timeout=60)
+            assert (process.returncode, err) == (0, ""), out
+    assert rows(database, "items") == 5000
+
+
+def test_what_a_lost_answer_has_committed_is_told(database: Database, database_url: str, feed: Path) -> None:
+    """Of a load in chunks, also when no attempt is left to find it out."""
+    with proxied(database_url, at_chunk(2)) as (url, proxy):
+        with loading(url, feed, "--commit-every", "2000", "--retries", "0") as process:
+            out, err = process.communicate(timeout=60)
+    summary = json.loads(out)
+    assert (process.returncode, proxy.cuts) == (3, 1), err
+    assert (summary["chunks"], summary["rows_read"]) == (2, 4000) == (2, rows(database, "items"))
+    assert "4,000 rows in 2 chunks are committed" in err
+    feed.write_text(feed.read_text().replace("item", "thing"))
+    with loading(database_url, feed, "--commit-every", "2000") as process:
+        out, err = process.communicate(timeout=60)
+    summary = json.loads(out)
+    assert (process.returncode, summary["error"]["code"]) == (2, "source_changed")
+    assert (summary["chunks"], summary["rows_read"]) == (2, 4000)
+
+
+def at_chunk(number: int) -> Cut:
+    """Cut between the COMMIT of this chunk and its answer."""
+    seen = 0
+
+    def cut(data: bytes, _passed: int) -> bool:
+        nonlocal seen
+        if b"harborctl.chunks" in data and b"INSERT" in data:
+            seen += 1
+        return seen >= number and COMMIT in data
+
+    return cut

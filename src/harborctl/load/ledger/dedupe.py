@@ -14,13 +14,28 @@ import uuid
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, and_, any_, bindparam, cast, exists, func, or_, select, text, true
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
 from harborctl.db.storable import storable
 from harborctl.db.tables import chunks, files, loads
 from harborctl.errors import StatementFailed, UsageError
 from harborctl.load.ledger.mended import put_right
+from harborctl.load.ledger.record import AT_WORK
 from harborctl.model import ColumnOptions, CsvDialect, Earlier, FileResult, LayoutOptions, Mode, SourceFormat, Status
 from harborctl.plain_text import masked_all
 from harborctl.sources.batch import WithoutHeader
@@ -457,13 +472,10 @@ def refuse_unfinished(connection: Connection, standing: Standing, sources: Seque
     """
     paths = storable(connection, [source.name for source in sources])
     has_chunks = exists().where(chunks.c.load_id == loads.c.id, chunks.c.counters["path"].astext.in_(paths))
-    backend = func.pg_stat_get_activity(loads.c.backend_pid).table_valued("pid", "backend_start", name="backend")
-    # Of sessions of other users, the server may keep the start to itself.
-    started = func.coalesce(backend.c.backend_start == loads.c.backend_start, true())
     runs = (
         (loads.c.status == Status.RUNNING)
         & loads.c.metadata["files"].has_any(cast(paths, ARRAY(Text)))
-        & exists().select_from(backend).where(backend.c.pid == loads.c.backend_pid, started)
+        & literal_column(f"({AT_WORK})", Boolean)
     )
     candidates = connection.execute(
         select(loads.c.id, runs.label("runs"))

@@ -1,4 +1,4 @@
-"""What the ledger says of past loads. A load whose row still says `running` and whose backend is gone is `lost`."""
+"""What the ledger says of past loads. A load whose row still says `running`, and which is not at work, is `lost`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harborctl.db.catalog import split_name
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
 from harborctl.errors import UsageError
+from harborctl.load.ledger.record import AT_WORK
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,18 +28,13 @@ STATUSES = (
     "failed",
 )
 
-# Of sessions of other users, the server may keep the start to itself: then a process of this number is the one.
-_LOADS = """
+_LOADS = f"""
     WITH told AS (
         SELECT loads.*, concat_ws('.', target_schema, target_table) AS "table",
-               CASE WHEN status = 'running' AND NOT EXISTS (
-                   SELECT FROM pg_stat_get_activity(loads.backend_pid) AS backend
-                   WHERE backend.pid = loads.backend_pid
-                     AND coalesce(backend.backend_start = loads.backend_start, true)
-               ) THEN 'lost' ELSE status END AS status_now
+               CASE WHEN status = 'running' AND NOT ({AT_WORK}) THEN 'lost' ELSE status END AS status_now
         FROM harborctl.loads AS loads
     )
-"""
+"""  # noqa: S608  # of a constant
 
 _LIST = text(
     _LOADS  # noqa: S608  # put together from two constants

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, cast, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from harborctl.db.storable import storable
 from harborctl.db.tables import files, loads
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     from harborctl.db.catalog import Relation
     from harborctl.load.ledger.standing import Standing
     from harborctl.model import FileResult, LoadOptions, LoadResult, MergeOptions, RejectOptions
+
+# Of a row of `loads` that says `running`, whether it still does. Behind a pooler its session is another's by now, and
+# the lock that its transactions have signed with tells; for a moment between two of them it does not. Of sessions of
+# other users the server may keep the start to itself: then a process of this number is the one.
+AT_WORK = """
+    EXISTS (
+        SELECT FROM pg_stat_get_activity(loads.backend_pid) AS backend
+        WHERE backend.pid = loads.backend_pid AND coalesce(backend.backend_start = loads.backend_start, true)
+    ) AND (
+        NOT coalesce((loads.metadata->>'pooled')::boolean, false) OR EXISTS (
+            SELECT FROM pg_locks AS held
+            WHERE held.locktype = 'advisory' AND held.objsubid = 1 AND held.granted
+              AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND held.classid::bigint << 32 | held.objid::bigint = hashtextextended(loads.id::text, 0)
+        )
+    )
+"""
 
 # What of a load's standing is about its beginning.
 FOUND = ("target_oid", "ledger_oid", "snapshot", "began_empty")
@@ -50,6 +67,10 @@ def begin(
         chunked: of a load in chunks, where they go, and the files that it is about.
     """
     schema, name = target if isinstance(target, tuple) else (target.schema, target.name)
+    driver: Any = connection.connection.driver_connection
+    # A pooler makes up the number that it tells.
+    pooled = func.jsonb_build_object("pooled", func.pg_backend_pid() != driver.info.backend_pid)
+    known = _place() | ({"files": list(chunked[1])} if chunked else {})
     mine: dict[str, Any] = {
         "status": Status.RUNNING,
         "finished_at": None,
@@ -68,7 +89,7 @@ def begin(
         application_version=__version__,
         options=storable(connection, _options(options)),
         fingerprint=fingerprint,
-        metadata=storable(connection, _place() | ({"files": list(chunked[1])} if chunked else {})),
+        metadata=cast(storable(connection, known), JSONB).op("||")(pooled),
         **(_standing(chunked[0]) if chunked else {}),
         **mine,
     )

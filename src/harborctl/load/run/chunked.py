@@ -153,6 +153,8 @@ def _load(context: Context) -> LoadResult | Failure:
                             attempt = replace(attempt, standing=standing)
                             attempt, files = _laid_out(books, attempt, standing, opened)
                             done += attempt.chunks or ()
+                            check_same(done, files.files, [digest for digest, _ in files.contents])
+                            sign(connection, new_key(), attempt.context.load_id)
                             _record_begin(books, attempt, standing, files, mark)
                         with books.begin():
                             plans = make_plans(books, target, attempt.sources, attempt.context.options)
@@ -261,7 +263,6 @@ def _laid_out(
 
     Raises:
         AlreadyLoaded: all is in.
-        UsageError: what is in is not what stands in the files.
     """
     context, sources, found = attempt.context, attempt.sources, attempt.found
     begun = find_begun(books, context.options, standing, sources, context.load_id)
@@ -284,7 +285,6 @@ def _laid_out(
     files = tuple(opened[place] for place in order)
     done = committed(books, begun.load_id)
     contents = tuple(("", each.file.size or 0) if each.quote is not None else content_of(each.file) for each in files)
-    check_same(done, files, [digest for digest, _ in contents])
     attempt = replace(
         attempt,
         context=replace(context, load_id=begun.load_id),

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
+from harborctl.db.failures import translated
 from harborctl.db.migrations import ledger_installed
 from harborctl.errors import HarborctlError, Interrupted
 from harborctl.load.ledger import record
-from harborctl.load.ledger.chunks import total
+from harborctl.load.ledger.chunks import committed, total
 from harborctl.load.ledger.dedupe import AlreadyLoaded
+from harborctl.load.session.backend import end_signed
 from harborctl.model import ErrorInfo, FileResult, LoadResult, Lock, Status, WriterName
 from harborctl.plain_text import masked
 
@@ -116,8 +118,23 @@ def unneeded(connection: Connection, attempt: Attempt, reason: AlreadyLoaded | L
     return result
 
 
+def _with_committed(attempt: Attempt) -> Attempt:
+    """With all chunks that are in: where the answer to a COMMIT was lost, the ledger knows."""
+    context = attempt.context
+    if attempt.chunks is None or not context.was_connected:
+        return attempt
+    try:
+        with translated(), context.database.engine.begin() as connection:
+            for key in attempt.keys:
+                end_signed(connection, key)
+            return replace(attempt, chunks=tuple(committed(connection, context.load_id)))
+    except HarborctlError:
+        return attempt  # what made the load fail is what the user must hear of
+
+
 def failed(attempt: Attempt, error: HarborctlError) -> LoadResult:
     """The summary of a load that `error` ended, recorded in a transaction of its own if the database is there."""
+    attempt = _with_committed(attempt)
     if attempt.chunks:
         goes_on = f"{what_is_in(attempt.chunks)} are committed: a rerun goes on there."
         error.hint = f"{error.hint} {goes_on}" if error.hint else goes_on

@@ -77,7 +77,7 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                         attempt = _without_known(connection, attempt)
                         _begin(connection, attempt)
                 with connection.begin() as current:
-                    sign(connection, attempt.keys[-1])
+                    sign(connection, attempt.keys[-1], context.load_id)
                     attempt = _planned(connection, attempt)
                     # From here to the COMMIT: what the table does by itself finds what it would find without us.
                     take_users_path(connection)
@@ -155,7 +155,7 @@ def _known_target(connection: Connection, attempt: Attempt) -> Attempt:
         require_ledger(connection)
     elif not ledger_installed(connection):
         return attempt
-    sign(connection, attempt.keys[0])
+    sign(connection, attempt.keys[0], attempt.context.load_id)
     attempt = replace(attempt, has_ledger=True)
     if attempt.creation:
         return attempt

@@ -40,10 +40,13 @@ def new_key() -> int:
     return random.SystemRandom().getrandbits(_BITS)
 
 
-def sign(connection: Connection, key: int, *, shared: bool = False) -> None:
-    """Let this transaction be known by `key` until it ends."""
+def sign(connection: Connection, key: int, load_id: str | None = None, *, shared: bool = False) -> None:
+    """Let this transaction be known by `key` until it ends, and as one of this load, if it is named."""
     lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-    connection.execute(select(lock(cast(key, BigInteger))))
+    locks = [lock(cast(key, BigInteger))]
+    if load_id is not None:
+        locks.append(func.pg_advisory_xact_lock_shared(func.hashtextextended(load_id, cast(0, BigInteger))))
+    connection.execute(select(*locks))
 
 
 def end_signed(connection: Connection, key: int) -> bool:
