@@ -15,7 +15,7 @@ from harborctl.cli import count, db, doctor, export, history, inspect, load, mig
 from harborctl.cli import run as run_job
 from harborctl.cli.error_lines import info_of, tell_error
 from harborctl.cli.help import Group
-from harborctl.cli.invocation import Summarized, drop, stderr_console
+from harborctl.cli.invocation import Answer, Summarized, drop, stderr_console
 from harborctl.cli.log_lines import LogFormat, wants_json
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, UsageError, exit_code_of
 from harborctl.model import Status
@@ -67,6 +67,7 @@ def run(arguments: list[str], *, stopped: bool = False) -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _interrupt)
     _forget_odd_widths()
+    Answer.given = Answer.refused = False
     try:
         if stopped:
             raise KeyboardInterrupt
@@ -90,8 +91,24 @@ def run(arguments: list[str], *, stopped: bool = False) -> int:
             return ExitCode.USAGE
         return _fail(UsageError(message.rstrip("."), hint="See --help."), arguments, cause=error)
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours still ends with a message and a code
-        return _fail(error, arguments, cause=error)
+        return _fail(_of_stdout(error) or error, arguments, cause=error)
     return int(code or ExitCode.OK)
+
+
+def _of_stdout(error: Exception) -> HarborctlError | None:
+    """What to say where stdout takes no more: what it has refused it still holds, and refuses again."""
+    if not isinstance(error, OSError):
+        return None
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+            if not Answer.refused:
+                return None
+    except OSError:
+        pass  # it is full
+    drop(sys.stdout)
+    message = f"cannot write standard output: {error.strerror}"
+    return HarborctlError(message, code="cannot_write", hint="Check space and permissions.")
 
 
 def _forget_odd_widths() -> None:
@@ -112,7 +129,7 @@ def _fail(
         log_format = LogFormat.JSON if wants_json(arguments) else LogFormat.TEXT
         verbose = "--verbose" in arguments or "-v" in arguments
         tell_error(stderr_console(), error, log_format, verbose=verbose, cause=cause)
-    if "--json" in arguments and not has_summary:
+    if "--json" in arguments and not has_summary and not Answer.given:
         status = Status.INTERRUPTED if isinstance(error, Interrupted) else Status.FAILED
         try:
             typer.echo(as_json({"status": status, "error": asdict(info_of(error))}))

@@ -104,6 +104,10 @@ class Invocation:
             sys.stdout.flush()
         except BrokenPipeError:
             drop(sys.stdout)
+        except OSError:
+            Answer.refused = True
+            raise
+        Answer.given = True
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -127,6 +131,14 @@ class Invocation:
     def _say(self, level: str, message: str, **fields: object) -> None:
         text = json_line(level, message, **fields) if self.log_format is LogFormat.JSON else said(message)
         print_on(self.err, text)
+
+
+class Answer:
+    """Whether the command has written its result: what fails after that is no second one. Or whether stdout has refused
+    it."""
+
+    given = False
+    refused = False
 
 
 class Summarized(Exception):

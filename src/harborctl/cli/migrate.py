@@ -68,7 +68,7 @@ def up(invocation: Invocation, *, branch: BranchArgument = None, grant_to: Grant
     with open_database(invocation.connection, migrate_embedded=False) as database:
         applied = migrations.upgrade(database.engine, branch, grant_to=grant_to)
         if invocation.json:
-            _print_json({"database": database.url, "applied": applied, "branches": _branches(database)})
+            _print_json(invocation, {"database": database.url, "applied": applied, "branches": _branches(database)})
             return
         for revision in applied:
             _print(invocation, f"applied {revision}")
@@ -90,7 +90,7 @@ def down(
                 _ask(f"undoing {', '.join(undone)} in {database.url} drops what was made, with all rows")
             undone = migrations.downgrade(database.engine, target)
         if invocation.json:
-            _print_json({"database": database.url, "undone": undone, "branches": _branches(database)})
+            _print_json(invocation, {"database": database.url, "undone": undone, "branches": _branches(database)})
             return
         for revision in undone:
             _print(invocation, f"undone {revision}")
@@ -105,7 +105,7 @@ def current(invocation: Invocation) -> None:
 
     with open_database(invocation.connection, migrate_embedded=False) as database:
         if invocation.json:
-            _print_json({"database": database.url, "branches": _branches(database)})
+            _print_json(invocation, {"database": database.url, "branches": _branches(database)})
             return
         for state in migrations.current(database.engine):
             rest = f"pending: {', '.join(state.pending)}" if state.pending else "up to date"
@@ -119,7 +119,7 @@ def history(invocation: Invocation) -> None:
 
     revisions = migrations.history()
     if invocation.json:
-        _print_json([asdict(revision) for revision in revisions])
+        _print_json(invocation, [asdict(revision) for revision in revisions])
         return
     for revision in revisions:
         _print(invocation, f"{revision.id}  {revision.description}")
@@ -138,9 +138,9 @@ def sql(
 
     script = migrations.offline_sql(branch, start=from_, to=to, grant_to=grant_to)
     if invocation.json:
-        _print_json({"sql": script})
+        _print_json(invocation, {"sql": script})
     else:
-        sys.stdout.write(script)
+        invocation.write(script)
 
 
 def check(invocation: Invocation, *, branch: BranchArgument = None) -> None:
@@ -152,7 +152,9 @@ def check(invocation: Invocation, *, branch: BranchArgument = None) -> None:
         asked, found = migrations.differences(database.engine, branch)
         left = migrations.uncompared(asked)
         if invocation.json:
-            _print_json({"database": database.url, "branches": asked, "differences": found, "not_compared": left})
+            _print_json(
+                invocation, {"database": database.url, "branches": asked, "differences": found, "not_compared": left}
+            )
         else:
             for difference in found:
                 _print(invocation, difference)
@@ -168,7 +170,7 @@ def merge(invocation: Invocation, *, branch: OneBranchArgument, message: Message
 
     made = migrations.merge(branch, message)
     if invocation.json:
-        _print_json({"made": made})
+        _print_json(invocation, {"made": made})
     elif made:
         _print(invocation, f"made {made}")
     else:
@@ -195,5 +197,5 @@ def _print(invocation: Invocation, line: str) -> None:
     invocation.out.print(said(line), soft_wrap=True)
 
 
-def _print_json(document: object) -> None:
-    sys.stdout.write(as_json(document) + "\n")
+def _print_json(invocation: Invocation, document: object) -> None:
+    invocation.write(as_json(document) + "\n")
