@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from harborctl.jobs import notify
+from harborctl.jobs.file import in_words_of_the_file
 from tests.conftest import Harborctl, Run
 from tests.inprocess import Invoke, invoke
 from tests.load.conftest import database, wait_for
@@ -487,3 +488,28 @@ def test_the_job_and_the_commands_of_the_readme(job: Connection, invoke: Invoke,
     for command in commands:
         result = invoke(*command.split(), "--check", env=environment)
         assert result.code == 0, result
+
+
+def test_a_running_job_hints_in_the_words_of_its_file(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "harborctl.toml").write_text('[[jobs.nightly.loads]]\nsource = "items.csv"\ntable = "items"\n')
+    (tmp_path / "items.csv").write_text("id\nx\n")
+    result = invoke("run", "nightly", "--json")
+    assert 'on_error = "reject" loads the other rows' in result.stderr
+    [load] = json.loads(result.stdout)["loads"]
+    assert 'on_error = "reject" loads the other rows' in load["error"]["hint"]
+    assert "--" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Leave out --no-ledger.", "Leave out no_ledger."),
+        ("--mode upsert updates that row.", 'mode = "upsert" updates that row.'),
+        ("Raise the limit with --max-rejects.", "Raise the limit with max_rejects."),
+        ("Use --jobs 2; or --set a=1.", 'Use jobs = 2; or set = { a = "1" }.'),
+        ("--lock-timeout and --url stay", "--lock-timeout and --url stay"),
+        ("the --on-error", "the on_error"),
+    ],
+)
+def test_words_of_the_file(said: str, told: str) -> None:
+    assert in_words_of_the_file(said) == told

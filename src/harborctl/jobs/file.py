@@ -22,10 +22,12 @@ Everything that `load` takes a load may say, in the option's words. Checked by p
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from enum import EnumType
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
 _SQL = {"after", "check"}
 # What these hold is the name of a file or a table.
 _NAMES = {"source", "table", "reject_file", "output"}
+
+
+# An option in a sentence, and what is said with it: NAME=VALUE, or a word that ends at a stop or is one of its choices.
+_OPTION = re.compile(
+    r"(?P<option>--[a-z][a-z-]*)(?: (?:(?P<left>\w+)=(?P<right>\w+)|(?P<value>[\w%]+)(?P<end>(?=[.,;)]?$|[.,;)] ))?))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,24 +210,35 @@ def _load(given: dict[str, Any], place: Place) -> JobLoad:
         named = re.search(r"--([a-z][a-z-]*)", error.message)
         key = named[1].replace("-", "_") if named else None
         here = place / key if key in given else place
-        hint = _in_words_of_the_file(error.hint) if error.hint else None
-        message = _in_words_of_the_file(error.message).removeprefix(f"{key} ")
+        hint = in_words_of_the_file(error.hint) if error.hint else None
+        message = in_words_of_the_file(error.message).removeprefix(f"{key} ")
         raise here.wrong(message if here != place else f"is wrong: {message}", code=error.code, hint=hint) from error
     return JobLoad(name or options.table or sources[0], options, missing_ok)
 
 
-def _in_words_of_the_file(text: str) -> str:
-    """What is said of options, said of keys: `--on-error reject.` is `on_error = "reject".`"""
-    text = re.sub(
-        r"--([a-z][a-z-]*) ([\w%]+)(?=[.;)]?$|[.;)] )",
-        lambda found: f"{found[1].replace('-', '_')} = {found[2] if found[2].isdigit() else _quoted(found[2])}",
-        text,
-    )
-    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), text)
+def in_words_of_the_file(text: str) -> str:
+    """What is said of options of a load, said of keys: `--on-error reject` is `on_error = "reject"`. Other options, as
+    that of the command which runs the job, stay what they are."""
+    options = {each.option.long: each for each in declared(LoadOptions) if each.option.long}
+
+    def word(found: re.Match[str]) -> str:
+        option, value, end = options.get(found["option"]), found["value"], found["end"]
+        if option is None:
+            return found[0]
+        if found["right"] and option.key in {"map", "set"}:
+            return f"{option.key} = {{ {found['left']} = {json.dumps(found['right'])} }}"
+        if value and (end is not None or value in _choices(option.kind)):
+            return f"{option.key} = {value if value.isdigit() else json.dumps(value)}"
+        return f"{option.key} {value}" if value else option.key
+
+    return _OPTION.sub(word, text)
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"'
+def _choices(kind: Any) -> set[str]:
+    """The values of an enumeration that may be said."""
+    kinds = (kind, *get_args(kind))
+    enums: list[Any] = [each for each in kinds if isinstance(each, EnumType)]
+    return {str(choice.value) for each in enums for choice in each}
 
 
 class _Report(BaseModel):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from harborctl.errors import ExitCode, HarborctlError, Interrupted, LockHeld, SourceError, UsageError
-from harborctl.model import Lock
+from harborctl.model import ErrorInfo, Lock
 from harborctl.plain_text import masked
 from harborctl.sqlstate import ACTIVE_SQL_TRANSACTION, INVALID_TRANSACTION_TERMINATION
 
@@ -246,6 +246,7 @@ def _parts(run: _Run) -> Iterator[Callable[[], None]]:
 
 
 def _run_load(run: _Run, load: JobLoad) -> None:
+    from harborctl.jobs.file import in_words_of_the_file
     from harborctl.load.run.loader import LoadFailed, run_load
 
     if load.missing_ok and not _is_there(load):
@@ -256,8 +257,11 @@ def _run_load(run: _Run, load: JobLoad) -> None:
         with run.listener.progress() as progress:
             end = LoadEnd(load.name, run_load(run.database, options, progress))
     except LoadFailed as failure:
-        end = LoadEnd(load.name, failure.result, failure.error)
-        run.course.note(failure.error)
+        error = failure.error
+        error.message = in_words_of_the_file(error.message)
+        error.hint = in_words_of_the_file(error.hint) if error.hint else None
+        end = LoadEnd(load.name, replace(failure.result, error=ErrorInfo.of(error)), error)
+        run.course.note(error)
     run.course.loads.append(end)
     run.listener.load_ended(end)
 
