@@ -153,7 +153,6 @@ def _load(context: Context) -> LoadResult | Failure:
                             attempt = replace(attempt, standing=standing)
                             attempt, files = _laid_out(books, attempt, standing, opened)
                             done += attempt.chunks or ()
-                            check_same(done, files.files, [digest for digest, _ in files.contents])
                             sign(connection, new_key(), attempt.context.load_id)
                             _record_begin(books, attempt, standing, files, mark)
                         with books.begin():
@@ -263,6 +262,7 @@ def _laid_out(
 
     Raises:
         AlreadyLoaded: all is in.
+        UsageError: what is in is not what stands in the files.
     """
     context, sources, found = attempt.context, attempt.sources, attempt.found
     begun = find_begun(books, context.options, standing, sources, context.load_id)
@@ -285,6 +285,7 @@ def _laid_out(
     files = tuple(opened[place] for place in order)
     done = committed(books, begun.load_id)
     contents = tuple(("", each.file.size or 0) if each.quote is not None else content_of(each.file) for each in files)
+    check_same(done, files, [digest for digest, _ in contents])
     attempt = replace(
         attempt,
         context=replace(context, load_id=begun.load_id),
