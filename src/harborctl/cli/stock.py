@@ -271,7 +271,7 @@ def archive(
         elif not invocation.quiet:
             also = f" and {done.forgotten:,} ended reservations" if done.forgotten else ""
             lines = [_sentence(each, "released") for each in done.released]
-            lines.append(visible(f"{status} {done.sku} with {done.variants:,} variants{also}"))
+            lines.append(said(f"{status} {done.sku} with {done.variants:,} variants{also}"))
             invocation.write("".join(f"{line}\n" for line in lines))
 
 
