@@ -796,6 +796,9 @@ class Account:
         """Rows of the target that are not what they were, or not there any more."""
         return self.inserted + self.updated + self.deleted
 
+    def __add__(self, other: "Account") -> "Account":
+        return Account(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Account)))
+
 
 @dataclass(frozen=True, slots=True)
 class FileResult:

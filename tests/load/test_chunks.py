@@ -55,7 +55,7 @@ Connection = psycopg.Connection[Any]
 @pytest.fixture
 def table(database: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(chunks, "SMALLEST_PIECE", 20_000)
+    monkeypatch.setattr(chunks, "SMALLEST_SPLIT", 20_000)
     monkeypatch.setattr(drive, "WATCH", 0.1)
     database.execute("CREATE TABLE t (id integer PRIMARY KEY, v text)")
     return database
@@ -119,7 +119,7 @@ def ledger(connection: Connection) -> list[Any]:
     st.integers(1, 64),
     st.integers(1, 40),
 )
-def test_pieces_of_csv_are_its_records(
+def test_splits_of_csv_are_its_records(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], count: int, size: int, block: int
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "cut.csv"
@@ -462,7 +462,7 @@ def test_ctrl_c_ends_the_workers(table: Connection, database_url: str, tmp_path:
         " $$ BEGIN PERFORM pg_sleep(300); RETURN NEW; END $$;"
         "CREATE TRIGGER rest BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id % 5000 = 4000) EXECUTE FUNCTION rest()"
     )
-    path = feed(tmp_path, range(20_000), value="x" * 500)  # so that there is a piece for each worker
+    path = feed(tmp_path, range(20_000), value="x" * 500)  # so that there is a split for each worker
     process = subprocess.Popen(
         [sys.executable, "-m", "harborctl", "load", path, "-t", "t", "--jobs", "2", "--json", "--url", database_url],
         stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ from harborctl.load.run import drive
 from harborctl.load.run.loader import LoadFailed, run_load
 from harborctl.load.write.bad_row import Silent
 from harborctl.model import ConnectionOptions, LoadOptions, OnError, RejectOptions, RunOptions
-from harborctl.sources.splits import PieceDigests
+from harborctl.sources.splits import SplitDigests
 
 Change = Callable[[Path], object]
 ROWS = 60_000
@@ -53,7 +53,7 @@ class At(Silent):
 
 @pytest.fixture
 def table(database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection[Any]:
-    monkeypatch.setattr(chunks, "SMALLEST_PIECE", 200_000)
+    monkeypatch.setattr(chunks, "SMALLEST_SPLIT", 200_000)
     database.execute("CREATE TABLE t (id integer, v text)")
     return database
 
@@ -131,7 +131,7 @@ def test_what_is_stored_has_the_digest_of_the_whole(
 ) -> None:
     path, is_changed = feed(tmp_path / "t.csv"), threading.Event()
 
-    class Late(PieceDigests):
+    class Late(SplitDigests):
         """Reads what the digests are of only once the file has been changed."""
 
         def of(self, start: int, end: int) -> str:
@@ -147,7 +147,7 @@ def test_what_is_stored_has_the_digest_of_the_whole(
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
         is_changed.set()
 
-    monkeypatch.setattr(drive, "PieceDigests", Late)
+    monkeypatch.setattr(drive, "SplitDigests", Late)
     failed = changed(database_url, path, At(behind_its_back, rows=1), RunOptions(commit_every=20_000))
     assert "is not what stands there" in failed.error.message
     assert "60,000 rows in 3 chunks are committed" in (failed.error.hint or "")

@@ -95,13 +95,13 @@ def model(text: str, dialect: CsvDialect, width: int) -> Rows:
     return rows
 
 
-def read(path: Path, dialect: CsvDialect, block: int | None = None, *, piece: tuple[int, int] | None = None) -> Rows:
+def read(path: Path, dialect: CsvDialect, block: int | None = None, *, split: tuple[int, int] | None = None) -> Rows:
     """The same by the reader that loads use."""
     file = find_files([str(path)], SourceFormat.CSV)[0]
     source: Any = CsvSource(file, dialect, block_bytes=block)
-    if piece is not None:
+    if split is not None:
         source.close()
-        source = divisible(file, source, dialect).open(*piece)
+        source = divisible(file, source, dialect).open(*split)
     rows = Rows([], [])
 
     def take(error: BadRow, before: int, record: bytes, *, splits: bool) -> None:
@@ -197,7 +197,7 @@ def test_a_footer_is_left_out_of_a_stream_as_of_a_file(text: str, lines: int, bl
     assert footer.start(data) == len(kept)
 
 
-def test_the_pieces_of_a_file_end_before_its_footer(tmp_path: Path) -> None:
+def test_the_splits_of_a_file_end_before_its_footer(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     rows = "".join(f"{n};{n * n}\n" for n in range(20_000))
     path.write_text("a;b\n" + rows + "TOTAL;20000\n" + "x" * 200_000 + "\n")
@@ -208,7 +208,7 @@ def test_the_pieces_of_a_file_end_before_its_footer(tmp_path: Path) -> None:
     source.close()
     places = list(cuts.cuts(cuts.head, cuts.end, rows=6000, size=0))
     assert [rows for _, _, rows in places] == [6000, 6000, 6000, None]
-    found = [row for start, end, _ in places for row in read(path, dialect, piece=(start, end)).good]
+    found = [row for start, end, _ in places for row in read(path, dialect, split=(start, end)).good]
     assert found == [(n + 2, [str(n), str(n * n)]) for n in range(20_000)]
 
 

@@ -1,7 +1,7 @@
-"""Files in pieces: stretches of whole records that can be read on their own, in any order and by several processes.
+"""Files in splits: stretches of whole records that can be read on their own, in any order and by several processes.
 
 A plain CSV file with a header is cut in bytes, behind line ends outside quotes; a Parquet file in rows. What can only
-be read from its start (compressed, JSON Lines, Arrow, other encodings, an escape that is not the quote) is one piece.
+be read from its start (compressed, JSON Lines, Arrow, other encodings, an escape that is not the quote) is one split.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Error = TypeVar("Error", bound=HarborctlError)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Split:
     """A stretch of a file of a load.
 
     Attributes:
         file: the file's place among those of the load, from 0.
-        start, end: bytes of a CSV, rows of a Parquet file, bytes of a file that is one piece.
+        start, end: bytes of a CSV, rows of a Parquet file, bytes of a file that is one split.
         first_row: the number of its first row in the load, from 1, where that is known.
     """
 
@@ -50,11 +50,11 @@ class Divisible:
     """A file and how it may be cut.
 
     Attributes:
-        head: of a CSV, the bytes before the first record, which every piece is read behind.
+        head: of a CSV, the bytes before the first record, which every split is read behind.
         quote: of a CSV that may be cut, its quote; no byte where it has none.
         line_end: what its lines end in.
         groups: of a Parquet file, the rows of each row group.
-        end: where its last piece ends.
+        end: where its last split ends.
     """
 
     file: SourceFile
@@ -71,7 +71,7 @@ class Divisible:
         return self.quote is None and not self.groups
 
     def cuts(self, start: int, end: int, *, rows: int | None, size: int) -> Iterator[tuple[int, int, int | None]]:
-        """`start` to `end`, which are borders of records, in pieces of so many rows, or else of about `size` bytes.
+        """`start` to `end`, which are borders of records, in splits of so many rows, or else of about `size` bytes.
 
         Each is (start, end, rows if they were counted).
         """
@@ -99,9 +99,9 @@ class Divisible:
         if self.quote is not None:
             stretch = Stretch(self.head, start, end, hashes)
             source = CsvSource(replace(self.file, stretch=stretch), self.dialect)
-            return _PieceOfCsv(source, self.file, stretch)
+            return _SplitOfCsv(source, self.file, stretch)
         if self.groups:
-            return _PieceOfParquet(self.file, start, end, self.groups)
+            return _SplitOfParquet(self.file, start, end, self.groups)
         from harborctl.sources.open import open_file
 
         return open_file(self.file, self.dialect)
@@ -122,8 +122,8 @@ def divisible(file: SourceFile, source: Source, dialect: CsvDialect) -> Divisibl
     return Divisible(file, dialect, end)
 
 
-class PieceDigests:
-    """Reads a CSV file from its start to its end, once, for its digest and for those of its pieces, which rise."""
+class SplitDigests:
+    """Reads a CSV file from its start to its end, once, for its digest and for those of its splits, which rise."""
 
     def __init__(self, divided: Divisible) -> None:
         self._raw = open_hashed(divided.file)
@@ -131,7 +131,7 @@ class PieceDigests:
         self._read_to(divided.head, self._head)
 
     def of(self, start: int, end: int) -> str:
-        """The digest of the head and this stretch, as that has it who reads the piece."""
+        """The digest of the head and this stretch, as that has it who reads the split."""
         self._read_to(start)
         own = self._head.copy()
         self._read_to(end, own)
@@ -209,7 +209,7 @@ def _count_ends(block: bytes, quote: bytes, inside: bool) -> int:
     return sum(text.count(b"\n") for text in block.split(quote)[inside::2])
 
 
-class _PieceOfCsv:
+class _SplitOfCsv:
     """A stretch of a CSV file. See `Source`; the digest is that of header and stretch."""
 
     def __init__(self, source: CsvSource, file: SourceFile, stretch: Stretch) -> None:
@@ -279,7 +279,7 @@ class _PieceOfCsv:
         self._source.close()
 
 
-class _PieceOfParquet:
+class _SplitOfParquet:
     """Some rows of a Parquet file. See `Source`; it has no digest of its own."""
 
     named = True

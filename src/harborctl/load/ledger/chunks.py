@@ -14,32 +14,33 @@ from harborctl.errors import UsageError
 from harborctl.load.ledger.record import this_transaction
 from harborctl.model import Account
 from harborctl.sources.files import Stretch, digest_of
-from harborctl.sources.splits import Piece
+from harborctl.sources.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from sqlalchemy import Connection
 
+    from harborctl.model import RunOptions
     from harborctl.sources.files import SourceFile
     from harborctl.sources.splits import Divisible
 
 # Bytes that a connection gets at a time when several load: few enough that they end together, many enough that
 # beginning a COPY does not show.
-LARGEST_PIECE = 64 * 1024 * 1024
-SMALLEST_PIECE = 4 * 1024 * 1024
+LARGEST_SPLIT = 64 * 1024 * 1024
+SMALLEST_SPLIT = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece that is in the target: in this transaction, or committed.
+    """A split that is in the target: in this transaction, or committed.
 
     Attributes:
         sha256: of what was read for it; if `is_whole`, of all of its file.
         rejected: how many of its rows were put aside.
     """
 
-    piece: Piece
+    split: Split
     path: str
     sha256: str
     account: Account
@@ -56,19 +57,18 @@ def committed(connection: Connection, load_id: str) -> list[Chunk]:
     """The chunks of a load, in the order of its files."""
     rows = connection.execute(select(chunks).where(chunks.c.load_id == load_id)).all()
     found = [_chunk(row.counters, row.first_row) for row in rows]
-    return sorted(found, key=lambda chunk: (chunk.piece.file, chunk.piece.start))
+    return sorted(found, key=lambda chunk: (chunk.split.file, chunk.split.start))
 
 
 def total(done: Sequence[Chunk]) -> Account:
     """What became of all rows of these chunks."""
-    accounts = [asdict(chunk.account) for chunk in done]
-    return Account(**{name: sum(account[name] for account in accounts) for name in asdict(Account())})
+    return sum((chunk.account for chunk in done), Account())
 
 
 def _chunk(written: dict[str, Any], first_row: int) -> Chunk:
-    piece = Piece(written["file"], written["start"], written["end"], first_row)
+    split = Split(written["file"], written["start"], written["end"], first_row)
     account, rejected = Account(**written["rows"]), written.get("rejected", 0)
-    return Chunk(piece, written["path"], written["sha256"], account, rejected, written["is_whole"])
+    return Chunk(split, written["path"], written["sha256"], account, rejected, written["is_whole"])
 
 
 def next_number(connection: Connection, load_id: str) -> int:
@@ -79,8 +79,8 @@ def next_number(connection: Connection, load_id: str) -> int:
 
 def record_chunk(connection: Connection, load_id: str, number: int, chunk: Chunk) -> None:
     """Write down a chunk, in the transaction of its rows."""
-    first = chunk.piece.first_row or 1
-    place = asdict(chunk.piece)
+    first = chunk.split.first_row or 1
+    place = asdict(chunk.split)
     place.pop("first_row")
     connection.execute(
         insert(chunks).values(
@@ -112,12 +112,12 @@ def check_same(done: Sequence[Chunk], files: Sequence[Divisible], digests: Seque
     """
     known = dict(enumerate(digests))
     for chunk in done:
-        if chunk.piece.file >= len(files) or files[chunk.piece.file].file.name != chunk.path:
+        if chunk.split.file >= len(files) or files[chunk.split.file].file.name != chunk.path:
             raise _changed(f"{chunk.path}, of which rows are in, is not where it was among the files")
-        divided = files[chunk.piece.file]
-        if chunk.is_whole and not known[chunk.piece.file]:
-            known[chunk.piece.file] = digest_of(divided.file)
-        if (known[chunk.piece.file] if chunk.is_whole else digest_of(_cut(divided, chunk.piece))) != chunk.sha256:
+        divided = files[chunk.split.file]
+        if chunk.is_whole and not known[chunk.split.file]:
+            known[chunk.split.file] = digest_of(divided.file)
+        if (known[chunk.split.file] if chunk.is_whole else digest_of(_cut(divided, chunk.split))) != chunk.sha256:
             raise _changed(f"{chunk.path} was changed in rows that are in already")
 
 
@@ -129,31 +129,31 @@ def _changed(what: str) -> UsageError:
     )
 
 
-def _cut(divided: Divisible, piece: Piece) -> SourceFile:
-    return replace(divided.file, stretch=Stretch(divided.head, piece.start, piece.end))
+def _cut(divided: Divisible, split: Split) -> SourceFile:
+    return replace(divided.file, stretch=Stretch(divided.head, split.start, split.end))
 
 
 def missing(
-    done: Sequence[Chunk], files: Sequence[Divisible], *, rows: int | None, jobs: int, skip: Collection[int] = ()
-) -> Iterator[Piece]:
-    """What is not in, in pieces of so many rows, or else of a size that suits so many connections; of the files to
+    done: Sequence[Chunk], files: Sequence[Divisible], run: RunOptions, skip: Collection[int]
+) -> Iterator[Split]:
+    """What is not in, in splits of as many rows as `run` says, or else of a size that suits its jobs; of the files to
     `skip` nothing.
 
     For a single one that is all of it: rows may refer to rows further down.
     """
-    total = sum(divided.end for divided in files)
-    size = max(min(total // (jobs * 4), LARGEST_PIECE), SMALLEST_PIECE) if jobs > 1 else total
+    rows, jobs, total = run.commit_every, run.jobs, sum(divided.end for divided in files)
+    size = max(min(total // (jobs * 4), LARGEST_SPLIT), SMALLEST_SPLIT) if jobs > 1 else total
     first_row = 1
     for number, divided in enumerate(files):
         if number in skip:
             continue
         position = divided.head
-        own = [chunk for chunk in done if chunk.piece.file == number]
+        own = [chunk for chunk in done if chunk.split.file == number]
         for chunk in [*own, None]:
-            end = divided.end if chunk is None else chunk.piece.start
+            end = divided.end if chunk is None else chunk.split.start
             for start, stop, counted in divided.cuts(position, end, rows=rows, size=size):
-                yield Piece(number, start, stop, first_row if rows else None)
+                yield Split(number, start, stop, first_row if rows else None)
                 first_row += counted or 0
             if chunk is not None:
-                position = chunk.piece.end
-                first_row = (chunk.piece.first_row or 1) + chunk.rows
+                position = chunk.split.end
+                first_row = (chunk.split.first_row or 1) + chunk.rows

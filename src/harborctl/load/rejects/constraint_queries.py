@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from harborctl.load.plan.plan import Plan
-    from harborctl.load.rejects.savepoint_send import Attempt
+    from harborctl.load.rejects.savepoint_send import SavepointSender
 
 NUMBER = "harborctl_row"
 PROBE = "harborctl_probe"
@@ -62,7 +62,7 @@ class Probes:
         connection: Connection,
         plan: Plan,
         checks: tuple[str, ...],
-        attempt: Attempt,
+        sender: SavepointSender,
         *,
         into_target: bool,
     ) -> None:
@@ -70,7 +70,7 @@ class Probes:
         self._driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
         self._plan = plan
         self._checks = checks
-        self._attempt = attempt
+        self._sender = sender
         self._into_target = into_target
         self._known = constraints_of(connection, plan.target.oid) if plan.target.kind in "rp" else ()
         self._active: dict[str, Constraint] = {}
@@ -162,7 +162,6 @@ class Probes:
         table = self._table([column.target.name for column in wanted])
         read = [column for column in self._plan.columns if column.position is not None]
         kept = [number for number, column in enumerate(read) if column in wanted]
-        attempt = self._attempt.of(plan)
         encoder = Encoder(plan)
         first = 0
         waiting: list[Slice] = []
@@ -172,21 +171,20 @@ class Probes:
             arrays = [*(records.column(number) for number in kept), numbers]
             part = pa.RecordBatch.from_arrays(arrays, names=[str(number) for number in range(len(arrays))])
             batch = replace(piece.batch, records=part, as_read=None)
-            encoded = encoder.one(batch) if attempt.encodes else None
+            encoded = encoder.one(batch) if self._sender.copies else None
             if waiting and encoded and waiting[-1].encoded and waiting[-1].encoded.format is not encoded.format:
-                self._send(attempt, table, waiting, first)
+                self._send(table, plan, waiting, first)
                 waiting = []
             waiting.append(Slice(batch, encoded, alone=False))
             first += piece.rows
         if waiting:
-            self._send(attempt, table, waiting, first)
+            self._send(table, plan, waiting, first)
         return table
 
-    @staticmethod
-    def _send(attempt: Attempt, table: Table, slices: list[Slice], end: int) -> None:
+    def _send(self, table: Table, plan: Plan, slices: list[Slice], end: int) -> None:
         before = end - sum(piece.rows for piece in slices)
         try:
-            attempt.send(table, iter(slices))
+            self._sender.send(table, plan, iter(slices))
         except Refusal as refusal:
             refusal.first += before
             refusal.end += before

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from harborctl.errors import BadRow
 from harborctl.load.rejects.constraint_queries import Probes
 from harborctl.load.rejects.input_errors import Inputs
-from harborctl.load.rejects.savepoint_send import CopyAttempt, Refusal, ValuesAttempt
+from harborctl.load.rejects.savepoint_send import Refusal, SavepointSender
 from harborctl.load.rejects.validate import Screen, Slice, required
 from harborctl.load.write.bad_row import Reason, Written, value_of
 from harborctl.load.write.read_ahead import read_ahead
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from harborctl.load.merge.rows import Rows
     from harborctl.load.plan.plan import Plan
-    from harborctl.load.rejects.savepoint_send import Attempt
     from harborctl.load.rejects.spool import Rejects
     from harborctl.load.write.bad_row import Note, Progress
     from harborctl.model import LoadOptions
@@ -56,7 +55,7 @@ _OF_SEVERAL = frozenset({UNIQUE_VIOLATION, "23P01"})
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Slices that one attempt can send.
+    """Slices that can go in one statement.
 
     Attributes:
         probed: the version of the probes that it has been through.
@@ -97,11 +96,11 @@ class CarefulWriter:
     """
 
     def __init__(
-        self, table: Table, plan: Plan, attempt: Attempt, screen: Screen, judges: Judges, refuse: Note
+        self, table: Table, plan: Plan, sender: SavepointSender, screen: Screen, judges: Judges, refuse: Note
     ) -> None:
         self._table = table
         self._plan = plan
-        self._attempt = attempt
+        self._sender = sender
         self._screen = screen
         self._judges = judges
         self._refuse = refuse
@@ -154,7 +153,7 @@ class CarefulWriter:
             self._work_off([_Run(tuple(taken))])
         else:
             try:
-                inserted = self._attempt.send(self._table, pieces())
+                inserted = self._sender.send(self._table, self._plan, pieces())
             except Refusal as refusal:
                 self._limit = SHORTEST_STRETCH
                 self._work_off(self._divided(_Run(tuple(taken)), refusal), seeks=self._seeks())
@@ -197,11 +196,14 @@ class CarefulWriter:
     def _sent(self, run: _Run, *, seeks: bool) -> tuple[Slice, ...]:
         """Send a run. Returns what is to be sent later. Suspects are not tried before the others are in."""
         if not seeks:
-            self._went_in(run.slices, self._attempt.send(self._table, iter(run.slices)))
+            self._went_in(run.slices, self._send(run, stays=True))
             return ()
         if not run.slices[0].alone:
-            self._attempt.send(self._table, iter(run.slices), stays=False)
+            self._send(run, stays=False)
         return run.slices
+
+    def _send(self, run: _Run, *, stays: bool) -> int:
+        return self._sender.send(self._table, self._plan, iter(run.slices), stays=stays)
 
     def _next(self, run: _Run, waiting: list[_Run]) -> _Run:
         """As many of the run's rows as are tried together now; the others wait."""
@@ -213,7 +215,7 @@ class CarefulWriter:
         return run
 
     def _encoded(self, piece: Slice) -> Slice:
-        if piece.encoded or not self._attempt.encodes:
+        if piece.encoded or not self._sender.copies:
             return piece
         return replace(self._screen.again(piece.batch), alone=piece.alone)
 
@@ -308,7 +310,7 @@ class CarefulWriter:
 
 
 def _together(last: Slice, piece: Slice) -> bool:
-    """Whether the piece can be sent by the same attempt as the one before it."""
+    """Whether the piece can go in one statement with the one before it."""
     if last.alone or piece.alone:
         return False
     return last.encoded is None or piece.encoded is None or last.encoded.format is piece.encoded.format
@@ -376,16 +378,11 @@ def careful_writer(
 ) -> CarefulWriter:
     """Who puts rows of this plan into `table`, with their numbers in the column `number`, if it has one."""
     filled = plan if number is None else numbered_plan(plan, number)
-    attempt = _attempt(connection, filled, options)
-    screen = Screen(filled, refuse, required(plan), encodes=attempt.encodes)
+    sender = SavepointSender(connection, options.batch_size, copies=plan.copies)
+    screen = Screen(filled, refuse, required(plan), encodes=sender.copies)
     # What the target demands of rows it does not demand of staged ones. A check does.
-    sender = _attempt(connection, plan, options)
     probes = Probes(connection, plan, options.rejects.checks, sender, into_target=number is None)
-    return CarefulWriter(table, filled, attempt, screen, Judges(probes, Inputs(connection)), refuse)
-
-
-def _attempt(connection: Connection, plan: Plan, options: LoadOptions) -> Attempt:
-    return CopyAttempt(connection, plan) if plan.copies else ValuesAttempt(connection, plan, options.batch_size)
+    return CarefulWriter(table, filled, sender, screen, Judges(probes, Inputs(connection)), refuse)
 
 
 def _end(batch: Batch, row: int, reason: Reason) -> None:

@@ -19,19 +19,19 @@ from harborctl.load.write.bad_row import Reason
 from harborctl.sources.batch import Original
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection, Row
 
     from harborctl.sources.batch import Source
-    from harborctl.sources.splits import Piece
+    from harborctl.sources.splits import Split
 
 # Rows in one round trip.
 PART = 1000
 
 _RECORD, _VALUES, _BROKEN_VALUE, _UNSPLIT = "record", "values", "broken value", "unsplit"
 
-# Where a reject stands in its load: file, start of its piece, position there.
+# Where a reject stands in its load: file, start of its split, position there.
 Place = tuple[int, int, int]
 
 
@@ -43,13 +43,13 @@ class Kept:
     rejected: Rejected
 
 
-def keep(connection: Connection, load_id: str, piece: Piece, found: Iterable[Rejected]) -> int:
-    """Keep the rejects of a piece, in the transaction of its rows; returns how many."""
+def keep(connection: Connection, load_id: str, split: Split, found: Iterable[Rejected]) -> int:
+    """Keep the rejects of a split, in the transaction of its rows; returns how many."""
     count = 0
     waiting: list[dict[str, Any]] = []
     for rejected in found:
         waiting.append(
-            {"load_id": load_id, "file": piece.file, "start": piece.start, "position": count, **_stored(rejected)}
+            {"load_id": load_id, "file": split.file, "start": split.start, "position": count, **_stored(rejected)}
         )
         count += 1
         if len(waiting) == PART:
@@ -60,11 +60,11 @@ def keep(connection: Connection, load_id: str, piece: Piece, found: Iterable[Rej
     return count
 
 
-def kept(connection: Connection, load_id: str, pieces: Sequence[Piece] | None = None) -> Iterator[Kept]:
-    """The rejects of a load, or of these pieces of it, in load order."""
+def kept(connection: Connection, load_id: str, splits: Sequence[Split] | None = None) -> Iterator[Kept]:
+    """The rejects of a load, or of these splits of it, in load order."""
     query = select(rejects).where(rejects.c.load_id == load_id)
-    if pieces is not None:
-        places = [(piece.file, piece.start) for piece in pieces]
+    if splits is not None:
+        places = [(split.file, split.start) for split in splits]
         query = query.where(tuple_(rejects.c.file, rejects.c.start).in_(places))
     query = query.order_by(rejects.c.file, rejects.c.start, rejects.c.position)
     for row in connection.execute(query, execution_options={"yield_per": PART}):
@@ -81,31 +81,24 @@ def forget(connection: Connection, load_id: str) -> bool:
 
 
 class KeptRejects:
-    """The rejects of a load in chunks as its ending wants them; see `Rejects`.
-
-    Args:
-        count: how many there are.
-        committed: reads those of the chunks that are in.
-        pending: fetches those of chunks that are not in yet.
-    """
+    """The rejects of a load in chunks: those in the ledger, and `pending` ones of chunks that are not in yet."""
 
     # Each file of rejects has the column for records without form: whether one comes only the last chunk tells.
     has_raw = True
 
-    def __init__(
-        self, count: int, committed: Callable[[], Iterable[Kept]], pending: Callable[[], Iterable[Kept]]
-    ) -> None:
+    def __init__(self, connection: Connection, load_id: str, pending: Iterable[Kept], count: int) -> None:
+        self._connection = connection
+        self._load_id = load_id
+        self._pending = sorted(pending, key=_place)
         self._count = count
-        self._committed = committed
-        self._pending = pending
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, _: Sequence[Source]) -> Iterator[Rejected]:
         """All of them, in load order."""
-        pending = sorted(self._pending(), key=_place)
-        return (one.rejected for one in merge(self._committed(), pending, key=_place))
+        committed = kept(self._connection, self._load_id)
+        return (one.rejected for one in merge(committed, self._pending, key=_place))
 
 
 def _place(one: Kept) -> Place:

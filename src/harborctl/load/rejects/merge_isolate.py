@@ -10,7 +10,7 @@ last, so that the others, which may refer to each other in rings, are whole.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -127,7 +127,7 @@ class LateRejects:
         account = self._write_rows(_OTHERS)
         if self._part_statement is None:  # they went in as a whole
             return account
-        return _sum(account, self._write_rows(_SUSPECTS))
+        return account + self._write_rows(_SUSPECTS)
 
     def _write_rows(self, within: _Range) -> Account:
         account, orders = Account(), iter(_Order)
@@ -135,7 +135,7 @@ class LateRejects:
         while (rest := self._range(within)) is not None:
             before = self.count
             written, waits = self._round(rest, order)
-            account = _sum(account, written)
+            account += written
             if not waits:
                 break
             if not written.rows_read and self.count == before:
@@ -176,7 +176,7 @@ class LateRejects:
                 self._most *= 2
                 if not seeks:
                     self._savepoints += 1
-                    account = _sum(account, written)
+                    account += written
         self._may_seek &= not seeks
         return account, waits or seeks
 
@@ -347,10 +347,6 @@ class LateRejects:
         statement = sql.SQL("CREATE OR REPLACE TEMPORARY VIEW {} AS SELECT * FROM {} WHERE {} BETWEEN {}")
         view = sql.Identifier(TEMPORARY_SCHEMA, WINDOW)
         self._driver.execute(statement.format(view, table, number, bounds))
-
-
-def _sum(one: Account, other: Account) -> Account:
-    return Account(*(getattr(one, field.name) + getattr(other, field.name) for field in fields(Account)))
 
 
 def _refers(constraint: Constraint) -> bool:

@@ -9,8 +9,7 @@ leaves a part of the load behind. Whatever is left behind, the next run finds in
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -25,37 +24,19 @@ from harborctl.db.statistics import analyze_after, analyze_committed
 from harborctl.db.storable import storable
 from harborctl.db.storage import require_coordinator
 from harborctl.errors import HarborctlError, LockHeld, UsageError
-from harborctl.load.ledger import record
+from harborctl.load.ledger import dedupe, record
 from harborctl.load.ledger.chunks import check_same, committed, missing, next_number, total
-from harborctl.load.ledger.dedupe import (
-    AlreadyLoaded,
-    asks,
-    await_ending,
-    find_begun,
-    find_known,
-    fingerprint,
-    meaning_of,
-)
+from harborctl.load.ledger.dedupe import AlreadyLoaded
 from harborctl.load.ledger.standing import standing_of
 from harborctl.load.modes import check_target
 from harborctl.load.rejects.ledger_spool import forget
-from harborctl.load.rejects.settle import Ending
 from harborctl.load.run.chunk_rules import check_parts, refuse_read_once, refuse_references
 from harborctl.load.run.context import Attempt, Failure
 from harborctl.load.run.creation import require_table
-from harborctl.load.run.drive import (
-    Handing,
-    Holder,
-    WorkersMeet,
-    check_stored,
-    load_and_commit,
-    load_then_commit,
-    read_digests,
-    settle_rejects,
-)
-from harborctl.load.run.prepare import make_plans, start_progress, table_name
+from harborctl.load.run.drive import Handing, WorkersMeet, load_splits
+from harborctl.load.run.prepare import ending_of, make_plans, start_progress, table_name
 from harborctl.load.run.summary import summary, unneeded, what_is_in
-from harborctl.load.run.workers import WorkOrder, make_workers
+from harborctl.load.run.workers import WorkOrder
 from harborctl.load.session.backend import new_key, sign
 from harborctl.load.session.locks import stay_open, take_named, take_turn
 from harborctl.model import FileResult, LoadOptions, LoadResult, Mode, Status, WriterName
@@ -70,7 +51,6 @@ if TYPE_CHECKING:
 
     from harborctl.db.catalog import Target
     from harborctl.load.ledger.chunks import Chunk
-    from harborctl.load.ledger.dedupe import Known
     from harborctl.load.ledger.standing import Standing
     from harborctl.load.run.context import Context
     from harborctl.sources.batch import Source
@@ -129,14 +109,12 @@ class _Files:
 
 def _load(context: Context) -> LoadResult | Failure:
     """One attempt, by so many connections."""
-    engine, progress, run = context.database.engine, context.progress, context.options.run
+    engine, progress, options = context.database.engine, context.progress, context.options
     attempt = Attempt(context, keys=(new_key(), new_key()), chunks=())
     done: list[Chunk] = []
     try:
-        attempt = replace(
-            attempt, found=find_files(context.options.sources, context.options.format, context.options.layout)
-        )
-        sources, opened = _opened(context.options, attempt.found)
+        attempt = replace(attempt, found=find_files(options.sources, options.format, options.layout))
+        sources, opened = _opened(options, attempt.found)
         attempt = replace(attempt, sources=sources)
         with translated(), engine.connect() as connection:
             attempt = replace(attempt, context=replace(context, was_connected=True))
@@ -146,7 +124,8 @@ def _load(context: Context) -> LoadResult | Failure:
                         target = _found_target(books, attempt)
                         attempt = replace(attempt, target=target)
                         attempt = replace(attempt, context=_checked(attempt.context, target, len(opened)))
-                        run, mark = attempt.context.options.run, fingerprint(attempt.context.options, target, ())
+                        options = attempt.context.options
+                        mark = dedupe.fingerprint(options, target, ())
                         _take_locks(connection, attempt, target, mark)
                         with books.begin():
                             standing = _standing(books, attempt, target, mark)
@@ -156,20 +135,19 @@ def _load(context: Context) -> LoadResult | Failure:
                             sign(connection, new_key(), attempt.context.load_id)
                             _record_begin(books, attempt, standing, files, mark)
                         with books.begin():
-                            plans = make_plans(books, target, attempt.sources, attempt.context.options)
-                        attempt = replace(attempt, plans=plans)
-                        if run.jobs > 1:
+                            attempt = replace(attempt, plans=make_plans(books, target, attempt.sources, options))
+                        if options.run.jobs > 1:
                             books.invalidate()  # the workers of other processes need the session
                     if done:
                         logger.warning("going on with load %s: %s are in", attempt.context.load_id, what_is_in(done))
                     start_progress(progress, attempt.sources)
-                    splits = missing(tuple(done), files.files, rows=run.commit_every, jobs=run.jobs, skip=files.skip)
+                    splits = missing(tuple(done), files.files, options.run, files.skip)
                     first = next(splits, None)
                     splits = chain([first] if first else [], splits)
                     handing = Handing(splits, next_number(connection, attempt.context.load_id), progress)
-                    attempt = replace(attempt, ending=_ending(attempt, complete=first is None))
+                    attempt = replace(attempt, ending=ending_of(attempt, complete=first is None))
                     order = _work_order(attempt, target, files, mark)
-                    digests = _load_splits(attempt, connection, order, handing, done)
+                    digests = load_splits(attempt, connection, order, handing, done)
                     attempt = replace(attempt, chunks=tuple(done))
                     result = _finish(connection, attempt, target, files, digests)
                     attempt = replace(attempt, committing=result)
@@ -249,8 +227,8 @@ def _standing(books: Connection, attempt: Attempt, target: Target, mark: str) ->
     """The target when nothing of this load is on its way any more."""
     # What a killed run has left is over when this lock can be had.
     books.execute(select(func.pg_advisory_xact_lock(cast(_key(mark), BigInteger))))
-    if asks(attempt.context.options):
-        await_ending(books, target)
+    if dedupe.asks(attempt.context.options):
+        dedupe.await_ending(books, target)
     return standing_of(books, target)
 
 
@@ -265,10 +243,10 @@ def _laid_out(
         UsageError: what is in is not what stands in the files.
     """
     context, sources, found = attempt.context, attempt.sources, attempt.found
-    begun = find_begun(books, context.options, standing, sources, context.load_id)
-    known: dict[int, Known] = {}
-    if asks(context.options):
-        known = find_known(books, context.options, standing, sources, found, begun.load_id, thorough=True)
+    begun = dedupe.find_begun(books, context.options, standing, sources, context.load_id)
+    known: dict[int, dedupe.Known] = {}
+    if dedupe.asks(context.options):
+        known = dedupe.find_known(books, context.options, standing, sources, found, begun.load_id, thorough=True)
     if len(known) == len(sources):
         raise AlreadyLoaded(known)
     waiting = list(range(len(sources)))
@@ -299,23 +277,8 @@ def _laid_out(
 
 def _record_begin(books: Connection, attempt: Attempt, standing: Standing, files: _Files, mark: str) -> None:
     """Say that this load runs, or runs again."""
-    context, about = attempt.context, [each.file.name for each in files.files]
-    record.begin(
-        books,
-        context.options,
-        context.load_id,
-        standing.target,
-        context.started_at,
-        mark,
-        chunked=(standing, about),
-    )
-
-
-def _ending(attempt: Attempt, *, complete: bool) -> Ending | None:
-    options, done = attempt.context.options, attempt.chunks or ()
-    if not options.rejects.rejecting and not any(chunk.rejected for chunk in done):
-        return None
-    return Ending(options, attempt.sources, attempt.plans, complete=complete)
+    context, chunked = attempt.context, (standing, [each.file.name for each in files.files])
+    record.begin(books, context.options, context.load_id, standing.target, context.started_at, mark, chunked)
 
 
 def _work_order(attempt: Attempt, target: Target, files: _Files, mark: str) -> WorkOrder:
@@ -332,27 +295,6 @@ def _work_order(attempt: Attempt, target: Target, files: _Files, mark: str) -> W
     )
 
 
-def _load_splits(
-    attempt: Attempt, connection: Connection, order: WorkOrder, handing: Handing, done: list[Chunk]
-) -> list[str]:
-    """Load and commit all that is missing. Returns the digest of each file."""
-    run, holder, before = attempt.context.options.run, Holder(connection, order.key), len(done)
-    with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
-        stack.callback(handing.end)
-        reading = hashing.submit(read_digests, order, handing)
-        stack.push(holder.end_workers)
-        workers = make_workers(attempt.context.database, order, run.jobs)
-        for worker in workers:
-            stack.callback(worker.close)
-        if run.commit_every:
-            load_and_commit(attempt, holder, workers, handing, done)
-            check_stored(done[before:], reading.result().splits)
-            settle_rejects(attempt, holder, done, [])
-        else:
-            load_then_commit(attempt, holder, workers, handing, done, reading)
-        return reading.result().files
-
-
 def _finish(
     connection: Connection, attempt: Attempt, target: Target, files: _Files, digests: Sequence[str]
 ) -> LoadResult:
@@ -365,7 +307,7 @@ def _finish(
         FileResult(
             each.file.name,
             attempt.sources[number].size or 0,
-            sum(chunk.rows for chunk in chunks if chunk.piece.file == number),
+            sum(chunk.rows for chunk in chunks if chunk.split.file == number),
             digests[number],
             files.contents[number][1],
         )
@@ -380,14 +322,6 @@ def _finish(
         note = "its rejected rows stay in harborctl.rejects, too: this user may not delete there"
         result = replace(result, notes=(*result.notes, note))
     own = [source for number, source in enumerate(attempt.sources) if number not in files.skip]
-    meanings = [meaning_of(options, source) for source in own]
-    record.finish(
-        connection,
-        options,
-        result,
-        target,
-        context.started_at,
-        standing=attempt.standing,
-        meanings=meanings,
-    )
+    meanings = [dedupe.meaning_of(options, source) for source in own]
+    record.finish(connection, options, result, target, context.started_at, None, attempt.standing, meanings)
     return result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.failures import translate
 from harborctl.errors import ConnectionFailed, HarborctlError, SourceChanged
-from harborctl.load.rejects.ledger_spool import KeptRejects, kept
+from harborctl.load.rejects.ledger_spool import KeptRejects
 from harborctl.load.run.transaction import check_expected
+from harborctl.load.run.workers import make_workers
 from harborctl.load.session.backend import HOLDERS, end_signed
 from harborctl.sources.files import check_unchanged
-from harborctl.sources.splits import Piece, PieceDigests
+from harborctl.sources.splits import Split, SplitDigests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +59,7 @@ class WorkersMeet(Exception):
     """Several connections cannot load this."""
 
 
-class Holder:
+class _Holder:
     """The session that holds the locks of a load and watches its workers, whose transactions have signed with `key`.
     Threads take turns at it."""
 
@@ -108,12 +110,12 @@ class Holder:
 class Handing:
     """The splits of a load as they are handed out, in their order, numbered from `first`. Threads share it."""
 
-    def __init__(self, splits: Iterator[Piece], first: int, progress: Progress) -> None:
+    def __init__(self, splits: Iterator[Split], first: int, progress: Progress) -> None:
         self.first = first
         self._splits = enumerate(splits, first)
         self._progress = progress
         self._lock = threading.Lock()
-        self._handed: SimpleQueue[Piece | None] = SimpleQueue()
+        self._handed: SimpleQueue[Split | None] = SimpleQueue()
         self._failures: list[tuple[tuple[int, int], BaseException]] = []
         self._rows = 0
         self.ended = False
@@ -122,14 +124,14 @@ class Handing:
         """Hand out no more."""
         self.ended = True
 
-    def take(self) -> tuple[int, Piece] | None:
+    def take(self) -> tuple[int, Split] | None:
         """The next split and its number; None if there is none, or no more is to be loaded."""
         with self._lock:
             taken = None if self.ended else next(self._splits, None)
             self._handed.put(taken[1] if taken else None)
             return taken
 
-    def handed(self) -> Piece | None:
+    def handed(self) -> Split | None:
         """The next of the splits that have been taken, for whoever reads along."""
         while not self.ended:
             with suppress(Empty):
@@ -142,13 +144,13 @@ class Handing:
             self._rows += chunk.rows
             self._progress.rows_sent(self._rows)
 
-    def fail(self, split: Piece | None, error: BaseException) -> None:
+    def fail(self, split: Split | None, error: BaseException) -> None:
         """A split could not be loaded, or its successor not be read."""
         with self._lock:
             self._failures.append((_place(split) if split else (0, 0), error))
             self.end()
 
-    def has_failed_behind(self, split: Piece) -> bool:
+    def has_failed_behind(self, split: Split) -> bool:
         """Whether splits have failed, and all of them stand behind this one."""
         with self._lock:
             return bool(self._failures) and all(_place(split) < place for place, _ in self._failures)
@@ -168,12 +170,33 @@ class Handing:
         raise error
 
 
-def _place(split: Piece) -> tuple[int, int]:
+def _place(split: Split) -> tuple[int, int]:
     return split.file, split.start
 
 
-def load_and_commit(
-    attempt: Attempt, holder: Holder, workers: list[Worker], handing: Handing, done: list[Chunk]
+def load_splits(
+    attempt: Attempt, connection: Connection, order: WorkOrder, handing: Handing, done: list[Chunk]
+) -> list[str]:
+    """Load and commit all that is missing. Returns the digest of each file."""
+    run, holder, before = attempt.context.options.run, _Holder(connection, order.key), len(done)
+    with ThreadPoolExecutor(1) as hashing, ExitStack() as stack:
+        stack.callback(handing.end)
+        reading = hashing.submit(_read_digests, order, handing)
+        stack.push(holder.end_workers)
+        workers = make_workers(attempt.context.database, order, run.jobs)
+        for worker in workers:
+            stack.callback(worker.close)
+        if run.commit_every:
+            _load_and_commit(attempt, holder, workers, handing, done)
+            _check_stored(done[before:], reading.result().splits)
+            _settle_rejects(attempt, holder, done, [])
+        else:
+            _load_then_commit(attempt, holder, workers, handing, done, reading)
+        return reading.result().files
+
+
+def _load_and_commit(
+    attempt: Attempt, holder: _Holder, workers: list[Worker], handing: Handing, done: list[Chunk]
 ) -> None:
     """Each chunk commits as soon as it and all before it are written, so that what is in is how the load begins.
 
@@ -182,7 +205,7 @@ def load_and_commit(
     limit = attempt.context.options.rejects.limit
     due, turn = handing.first, threading.Condition()
 
-    def step(worker: Worker, number: int, split: Piece) -> Chunk:
+    def step(worker: Worker, number: int, split: Split) -> Chunk:
         nonlocal due
         chunk = worker.load(split)
         with turn:
@@ -192,7 +215,7 @@ def load_and_commit(
                 turn.wait(POLL)
             written = [*done, chunk]
             if limit is not None and not limit.allows(sum(c.rejected for c in written), sum(c.rows for c in written)):
-                settle_rejects(attempt, holder, written, [worker])
+                _settle_rejects(attempt, holder, written, [worker])
             check_unchanged(attempt.found)
             holder.check()
             worker.commit([(number, chunk)])
@@ -204,55 +227,46 @@ def load_and_commit(
     _drive(workers, handing, holder, step)
 
 
-def load_then_commit(
+def _load_then_commit(
     attempt: Attempt,
-    holder: Holder,
+    holder: _Holder,
     workers: list[Worker],
     handing: Handing,
     done: list[Chunk],
-    digests: Future[Digests],
+    read: Future[_Digests],
 ) -> None:
     """Nothing commits before all is written, and read for its digest."""
-    written: dict[int, list[Chunk]] = {place: [] for place in range(len(workers))}
+    written: list[tuple[Worker, Chunk]] = []
 
-    def step(worker: Worker, _: int, split: Piece) -> Chunk:
+    def step(worker: Worker, _: int, split: Split) -> Chunk:
         chunk = worker.load(split)
-        written[workers.index(worker)].append(chunk)
+        written.append((worker, chunk))
         return chunk
 
     _drive(workers, handing, holder, step)
-    whole = digests.result().files
+    whole = read.result().files
     attempt.context.progress.stage("commit")
-    every = sorted([*done, *(chunk for chunks in written.values() for chunk in chunks)], key=lambda c: _place(c.piece))
-    first_rows, row = {}, 1
-    for chunk in every:
-        first_rows[chunk.piece] = row
-        row += chunk.rows
-    check_expected(attempt.context.options, row - 1)
-    settle_rejects(attempt, holder, every, workers)
+    every = sorted([*done, *(chunk for _, chunk in written)], key=lambda chunk: _place(chunk.split))
+    rows = list(accumulate((chunk.rows for chunk in every), initial=0))
+    first_rows = {chunk.split: before + 1 for chunk, before in zip(every, rows, strict=False)}
+    check_expected(attempt.context.options, rows[-1])
+    _settle_rejects(attempt, holder, every, workers)
     if len(workers) > 1:
         for worker in workers:
             worker.check()
     check_unchanged(attempt.found)
     holder.check()
     number = handing.first
-    for place, worker in enumerate(workers):
-        placed = [
-            replace(
-                chunk,
-                piece=replace(chunk.piece, first_row=first_rows[chunk.piece]),
-                sha256=whole[chunk.piece.file],
-                is_whole=True,
-            )
-            for chunk in written[place]
-        ]
+    for worker in workers:
+        own = [replace(chunk, sha256=whole[chunk.split.file], is_whole=True) for by, chunk in written if by is worker]
+        placed = [replace(chunk, split=replace(chunk.split, first_row=first_rows[chunk.split])) for chunk in own]
         worker.commit(list(enumerate(placed, number)))
         number += len(placed)
         done += placed
 
 
 def _drive(
-    workers: list[Worker], handing: Handing, holder: Holder, step: Callable[[Worker, int, Piece], Chunk]
+    workers: list[Worker], handing: Handing, holder: _Holder, step: Callable[[Worker, int, Split], Chunk]
 ) -> None:
     """Give each worker the next split until there are none, or one fails. The others end what they have begun: chunks
     that stand before the failure commit, and of several bad rows the first is told.
@@ -262,7 +276,7 @@ def _drive(
     """
 
     def work(worker: Worker) -> None:
-        split: Piece | None = None
+        split: Split | None = None
         try:
             while taken := handing.take():
                 number, split = taken
@@ -288,35 +302,33 @@ def _drive(
             raise
 
 
-def settle_rejects(attempt: Attempt, holder: Holder, written: Sequence[Chunk], pending: Sequence[Worker]) -> None:
+def _settle_rejects(attempt: Attempt, holder: _Holder, written: Sequence[Chunk], pending: Sequence[Worker]) -> None:
     """Write the reject file of these chunks, of which those of `pending` workers are not committed, and judge."""
     if attempt.ending is None:
         return
     attempt.context.progress.stage("rejects")
-    with holder.turn() as connection:
-        rejects = KeptRejects(
-            sum(chunk.rejected for chunk in written),
-            lambda: kept(connection, attempt.context.load_id),
-            lambda: [one for worker in pending for one in worker.rejects()],
-        )
-        attempt.ending.settle(rejects, sum(chunk.rows for chunk in written))
+    if count := sum(chunk.rejected for chunk in written):
+        not_in = [one for worker in pending for one in worker.rejects()]
+        with holder.turn() as connection:
+            rejects = KeptRejects(connection, attempt.context.load_id, not_in, count)
+            attempt.ending.settle(rejects, sum(chunk.rows for chunk in written))
 
 
 @dataclass(frozen=True, slots=True)
-class Digests:
+class _Digests:
     """Of each file, and of splits that have one of their own."""
 
     files: list[str]
-    splits: dict[Piece, str]
+    splits: dict[Split, str]
 
 
-def read_digests(order: WorkOrder, handing: Handing) -> Digests:
+def _read_digests(order: WorkOrder, handing: Handing) -> _Digests:
     """The digests of all files, read beside the load, and in the same reading those of the splits as they are handed
     out: so the digest of the whole is one of what is stored."""
-    digests, own, split = list(order.digests), dict[Piece, str](), handing.handed()
+    digests, own, split = list(order.digests), dict[Split, str](), handing.handed()
     for number, each in enumerate(order.files):
         if digests[number] == "":
-            with closing(PieceDigests(each)) as reading:
+            with closing(SplitDigests(each)) as reading:
                 while split is not None and split.file == number:
                     if order.hashes:
                         own[split] = reading.of(split.start, split.end)
@@ -324,17 +336,17 @@ def read_digests(order: WorkOrder, handing: Handing) -> Digests:
                 digests[number] = "" if handing.ended else reading.whole()
         while split is not None and split.file == number:
             split = handing.handed()
-    return Digests(digests, own)
+    return _Digests(digests, own)
 
 
-def check_stored(stored: Sequence[Chunk], own: Mapping[Piece, str]) -> None:
+def _check_stored(stored: Sequence[Chunk], own: Mapping[Split, str]) -> None:
     """See that what was stored is what the whole, whose digest the ledger gets, consists of.
 
     Raises:
         SourceChanged: it is not.
     """
     for chunk in stored:
-        read = chunk.sha256 if chunk.is_whole else own.get(chunk.piece, chunk.sha256)
+        read = chunk.sha256 if chunk.is_whole else own.get(chunk.split, chunk.sha256)
         if chunk.sha256 != read:
             raise SourceChanged(
                 f"{chunk.path} has changed while it was loaded: what was stored of it is not what stands there",

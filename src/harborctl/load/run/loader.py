@@ -58,7 +58,11 @@ def run_load(database: Database, options: LoadOptions, progress: Progress) -> Lo
     Raises:
         LoadFailed: with the error as its cause; nothing was committed, and the ledger says so where it can.
     """
-    at: Context | Failure | LoadResult = _context(database, options, progress)
+    context = Context(database, options, progress)
+    if options.run.jobs > 1 and options.mode is not Mode.APPEND:
+        note = f"mode {options.mode} loads by one connection: --jobs is for appends"
+        context = replace(context, options=replace(options, run=replace(options.run, jobs=1)), notes=(note,))
+    at: Context | Failure | LoadResult = context
     while not isinstance(at, LoadResult):
         at = _load(at) if isinstance(at, Context) else _after(at)
     return at
@@ -83,8 +87,8 @@ def _after(failure: Failure) -> LoadResult | Context | Failure:
         if _is_overtaken(failure, error):
             return replace(attempt.context, thorough=True)
         if _may_begin_anew(attempt, error):
-            attempt = replace(attempt, context=_with_retry(attempt.context, error))
-            return _waited(attempt, error) or attempt.context
+            context = replace(attempt.context, retried=(*attempt.context.retried, ErrorInfo.of(error)))
+            return _waited(replace(attempt, context=context), error) or context
         blamed = row_to_blame(attempt, error) or error
         if isinstance(blamed, BadRow):
             _tell_way_on(attempt, blamed)
@@ -94,14 +98,6 @@ def _after(failure: Failure) -> LoadResult | Context | Failure:
             attempt.ending.failed()
         interrupted = Interrupted("interrupted; nothing was committed")
         raise LoadFailed(failed(attempt, interrupted), interrupted) from stopped
-
-
-def _context(database: Database, options: LoadOptions, progress: Progress) -> Context:
-    if options.run.jobs > 1 and options.mode is not Mode.APPEND:
-        note = f"mode {options.mode} loads by one connection: --jobs is for appends"
-        options = replace(options, run=replace(options.run, jobs=1))
-        return Context(database, options, progress, notes=(note,))
-    return Context(database, options, progress)
 
 
 def _load(context: Context) -> LoadResult | Failure:
@@ -211,10 +207,6 @@ def _may_begin_anew(attempt: Attempt, error: HarborctlError) -> bool:
         why = f"It was not tried again: {name} is read only once."
         error.hint = " ".join(filter(None, [error.hint, why]))
     return not once
-
-
-def _with_retry(context: Context, error: HarborctlError) -> Context:
-    return replace(context, retried=(*context.retried, ErrorInfo.of(error)))
 
 
 def _waited(attempt: Attempt, error: HarborctlError) -> Failure | None:

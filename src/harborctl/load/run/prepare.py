@@ -1,4 +1,4 @@
-"""What comes before the first row: the target, locked, and how each source goes into it."""
+"""What comes before the first row: the target, locked, how each source goes into it, and where its rejects go."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from harborctl.db.catalog import Target
     from harborctl.load.plan.plan import Plan
+    from harborctl.load.rejects.settle import Ending
+    from harborctl.load.run.context import Attempt
     from harborctl.load.write.bad_row import Progress
     from harborctl.model import LoadOptions
     from harborctl.sources.batch import Source
@@ -93,11 +95,6 @@ def make_plans(connection: Connection, target: Target, sources: Sequence[Source]
     # Files without anything in them, not even a header, go along with the first that has columns.
     full = next((plan for source, plan in zip(sources, plans, strict=True) if len(source.schema)), plans[0])
     plans = [plan if len(source.schema) else full for source, plan in zip(sources, plans, strict=True)]
-    _check_same_columns(sources, plans)
-    return plans
-
-
-def _check_same_columns(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
     for source, plan in zip(sources, plans, strict=True):
         if set(plan.names) != set(plans[0].names):
             different = sorted(set(plan.names) ^ set(plans[0].names))
@@ -106,6 +103,17 @@ def _check_same_columns(sources: Sequence[Source], plans: Sequence[Plan]) -> Non
                 code="columns_differ",
                 hint="Load them one by one, or fill what one lacks with NULL: --missing-columns null.",
             )
+    return plans
+
+
+def ending_of(attempt: Attempt, *, complete: bool = False) -> Ending | None:
+    """Where rejects go, of a load that has some or may have; one that is `complete` only has them."""
+    options, done = attempt.context.options, attempt.chunks or ()
+    if not options.rejects.rejecting and not any(chunk.rejected for chunk in done):
+        return None
+    from harborctl.load.rejects.settle import Ending  # 10 ms, with what it imports; few loads need it
+
+    return Ending(options, attempt.sources, attempt.plans, complete=complete)
 
 
 def start_progress(progress: Progress, sources: Sequence[Source]) -> None:

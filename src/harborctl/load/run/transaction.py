@@ -15,24 +15,15 @@ from harborctl.db.search_path import on_empty_path, take_users_path
 from harborctl.db.statistics import analyze_after, analyze_committed
 from harborctl.db.storage import require_coordinator
 from harborctl.errors import HarborctlError, LockHeld, StatementFailed
-from harborctl.load.ledger import record
-from harborctl.load.ledger.dedupe import (
-    AlreadyLoaded,
-    Overtaken,
-    asks,
-    find_known,
-    fingerprint,
-    meaning_of,
-    refuse_twice,
-    refuse_unfinished,
-)
+from harborctl.load.ledger import dedupe, record
+from harborctl.load.ledger.dedupe import AlreadyLoaded, Overtaken
 from harborctl.load.ledger.standing import standing_of
 from harborctl.load.modes import carry_out
 from harborctl.load.rejects.spool import EnoughRejects, Rejects
 from harborctl.load.run.additions import added, plan_additions, take_turn_to_add
 from harborctl.load.run.context import Attempt, Failure
 from harborctl.load.run.creation import NotOfSample, plan_creation
-from harborctl.load.run.prepare import locked_target, make_plans, start_progress, table_name
+from harborctl.load.run.prepare import ending_of, locked_target, make_plans, start_progress, table_name
 from harborctl.load.run.stream import stream_rows
 from harborctl.load.run.summary import summary, unneeded
 from harborctl.load.session.backend import new_key, sign
@@ -47,7 +38,6 @@ if TYPE_CHECKING:
 
     from harborctl.load.modes import Outcome
     from harborctl.load.plan.plan import Plan
-    from harborctl.load.rejects.settle import Ending
     from harborctl.load.run.context import Context
     from harborctl.model import Account, FileResult, LoadOptions, LoadResult
     from harborctl.sources.files import SourceFile
@@ -81,7 +71,7 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                     attempt = _planned(connection, attempt)
                     # From here to the COMMIT: what the table does by itself finds what it would find without us.
                     take_users_path(connection)
-                    attempt = replace(attempt, ending=_ending(attempt))
+                    attempt = replace(attempt, ending=ending_of(attempt))
                     start_progress(progress, attempt.sources)
                     look = attempt.creation.see if attempt.creation else None
                     rows = stream_rows(
@@ -162,7 +152,7 @@ def _known_target(connection: Connection, attempt: Attempt) -> Attempt:
     name = table_name(options, attempt.sources)
     relation = find_relation(connection, name)
     require_coordinator(connection)
-    if not asks(options):
+    if not dedupe.asks(options):
         return replace(attempt, target=relation)
     target = described(connection, relation)
     return replace(attempt, target=target, standing=standing_of(connection, target))
@@ -177,7 +167,7 @@ def _without_known(connection: Connection, attempt: Attempt) -> Attempt:
     context, sources, found = attempt.context, attempt.sources, attempt.found
     if attempt.standing is None:
         return attempt
-    known = find_known(
+    known = dedupe.find_known(
         connection, context.options, attempt.standing, sources, found, context.load_id, thorough=context.thorough
     )
     if len(known) == len(sources):
@@ -194,19 +184,10 @@ def _begin(connection: Connection, attempt: Attempt) -> None:
     """Say in the ledger that this load runs."""
     context = attempt.context
     if attempt.standing is not None:
-        refuse_unfinished(connection, attempt.standing, attempt.sources)
+        dedupe.refuse_unfinished(connection, attempt.standing, attempt.sources)
     where = attempt.target or (attempt.creation and (attempt.creation.schema, attempt.creation.name))
     if context.keeps_record and where:
         record.begin(connection, context.options, context.load_id, where, context.started_at)
-
-
-def _ending(attempt: Attempt) -> Ending | None:
-    options = attempt.context.options
-    if not options.rejects.rejecting:
-        return None
-    from harborctl.load.rejects.settle import Ending  # 10 ms, with what it imports; few loads need it
-
-    return Ending(options, attempt.sources, attempt.plans)
 
 
 def _concluded(connection: Connection, attempt: Attempt, outcome: Outcome, rejects: Rejects | None) -> LoadResult:
@@ -288,13 +269,13 @@ def _refuse_twice(connection: Connection, attempt: Attempt, result: LoadResult) 
         AlreadyLoaded: all of it was.
     """
     options, standing = attempt.context.options, attempt.standing
-    if not asks(options) or standing is None:
+    if not dedupe.asks(options) or standing is None:
         return
     places = [place for place, file in enumerate(result.files) if file.status is Status.LOADED]
     own = [result.files[place] for place in places]
-    refuse_unfinished(connection, standing, attempt.sources)
+    dedupe.refuse_unfinished(connection, standing, attempt.sources)
     try:
-        refuse_twice(connection, options, standing, attempt.sources, own, attempt.context.load_id)
+        dedupe.refuse_twice(connection, options, standing, attempt.sources, own, attempt.context.load_id)
     except Overtaken as overtaken:
         if len(overtaken.known) < len(own):
             raise
@@ -306,6 +287,6 @@ def _record(connection: Connection, attempt: Attempt, result: LoadResult) -> Non
     """Write down how the load ends, and what it has put in."""
     options, standing, target = attempt.context.options, attempt.standing, attempt.target
     is_old = standing is not None and standing.ledger is None
-    mark = fingerprint(options, target, attempt.sources) if target and is_old else None
-    meanings = [meaning_of(options, source) for source in attempt.sources]
+    mark = dedupe.fingerprint(options, target, attempt.sources) if target and is_old else None
+    meanings = [dedupe.meaning_of(options, source) for source in attempt.sources]
     record.finish(connection, options, result, target, attempt.context.started_at, mark, standing, meanings)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import text
 
@@ -31,7 +31,6 @@ from harborctl.load.session.backend import sign
 from harborctl.load.session.locks import stay_idle
 from harborctl.load.write.bad_row import Silent
 from harborctl.sources.files import check_unchanged
-from harborctl.sources.splits import Divisible, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +40,7 @@ if TYPE_CHECKING:
 
     from harborctl.db.engine import Database
     from harborctl.model import ConnectionOptions, LoadOptions
-
-# What a worker is asked for beside pieces and commits.
-_REJECTS, _CHECK = "rejects", "check"
+    from harborctl.sources.splits import Divisible, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +49,10 @@ class WorkOrder:
 
     Attributes:
         options: with the table as the database spells it.
-        digests: of files that have none by piece, that of the whole.
+        digests: of files that have none by split, that of the whole.
         writers_key: the advisory lock that every transaction of this load shares, and those of its next runs.
         key: that of this attempt only.
-        hashes: whether pieces that can have a digest of their own are to have one.
+        hashes: whether splits that can have a digest of their own are to have one.
     """
 
     options: LoadOptions
@@ -67,66 +64,47 @@ class WorkOrder:
     hashes: bool
 
 
-class Worker(Protocol):
-    """One connection of a load."""
-
-    def load(self, piece: Piece) -> Chunk:
-        """Put a piece into the target; it is in once `commit` returns."""
-
-    def rejects(self) -> list[Kept]:
-        """The rejects of what is not committed."""
-
-    def check(self) -> None:
-        """See that nothing is left which could fail at COMMIT only: deferred constraints."""
-
-    def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
-        """Commit what was loaded, with the ledger's rows of these chunks."""
-
-    def close(self) -> None:
-        """Roll back what was not committed, and disconnect. Safe to call twice, and from another thread."""
-
-
 class LocalWorker:
-    """The worker of this process."""
+    """One connection, of this process."""
 
     def __init__(self, database: Database, order: WorkOrder) -> None:
         self._database = database
         self._order = order
         self._connection: Connection | None = None
         self._transaction: RootTransaction | None = None
-        self._written: list[Piece] = []
+        self._written: list[Split] = []
 
-    def load(self, piece: Piece) -> Chunk:
-        """See `Worker`."""
+    def load(self, split: Split) -> Chunk:
+        """Put a split into the target; it is in once `commit` returns."""
         with translated():
             connection = self._begun()
-            divided = self._order.files[piece.file]
+            divided = self._order.files[split.file]
             with ExitStack() as stack:
-                source = divided.open(piece.start, piece.end, hashes=self._order.hashes)
+                source = divided.open(split.start, split.end, hashes=self._order.hashes)
                 stack.callback(source.close)
-                options = self._order.options
+                options, silent = self._order.options, Silent()
                 rejects = stack.enter_context(closing(Rejects())) if options.rejects.rejecting else None
-                leave_users_path(connection)  # an earlier piece of this transaction has taken it
+                leave_users_path(connection)  # an earlier split of this transaction has taken it
                 name = table_name(options, [source])
                 target = locked_target(connection, name, options, has_turn=True)
                 plans = make_plans(connection, target, [source], options)
                 take_users_path(connection)
-                rows = stream_rows([source], plans, options, rejects, Silent())
-                account = carry_out(connection, rows, options, rejects, Silent()).account
+                rows = stream_rows([source], plans, options, rejects, silent)
+                account = carry_out(connection, rows, options, rejects, silent).account
                 found = rejects.read([source]) if rejects else ()
-                rejected = keep(connection, self._order.load_id, piece, found)
-                whole, read = self._order.digests[piece.file], source.result().sha256
-                # What has no digest by piece may be read by its name, which can be another file's by now.
+                rejected = keep(connection, self._order.load_id, split, found)
+                whole, read = self._order.digests[split.file], source.result().sha256
+                # What has no digest by split may be read by its name, which can be another file's by now.
                 check_unchanged([divided.file])
                 digest = whole or read
-            # The next piece of the same transaction stages anew.
+            # The next split of the same transaction stages anew.
             connection.execute(text("DROP TABLE IF EXISTS pg_temp.harborctl_staging CASCADE"))
-            self._written.append(piece)
+            self._written.append(split)
             account = replace(account, rows_read=account.rows_read + rejected)
-            return Chunk(piece, divided.file.name, digest, account, rejected, is_whole=bool(whole))
+            return Chunk(split, divided.file.name, digest, account, rejected, is_whole=bool(whole))
 
     def rejects(self) -> list[Kept]:
-        """See `Worker`."""
+        """The rejects of what is not committed."""
         if self._connection is None or not self._written:
             return []
         with translated():
@@ -144,13 +122,13 @@ class LocalWorker:
         return self._connection
 
     def check(self) -> None:
-        """See `Worker`."""
+        """See that nothing is left which could fail at COMMIT only: deferred constraints."""
         if self._connection is not None:
             with translated():
                 self._connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
 
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
-        """See `Worker`."""
+        """Commit what was loaded, with the ledger's rows of these chunks."""
         if self._transaction is None or self._connection is None:
             return
         with translated():
@@ -161,14 +139,14 @@ class LocalWorker:
         self._written = []
 
     def close(self) -> None:
-        """See `Worker`."""
+        """Roll back what was not committed, and disconnect. Safe to call twice, and from another thread."""
         if self._connection is not None:
             self._connection.close()
 
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """The worker of a process of its own."""
+    """A worker in a process of its own."""
 
     connection: ConnectionOptions
     order: WorkOrder
@@ -183,29 +161,25 @@ class WorkerProcess:
         self._process.start()
         theirs.close()
 
-    def load(self, piece: Piece) -> Chunk:
-        """See `Worker`."""
-        chunk = self._ask(piece)
-        if not isinstance(chunk, Chunk):
-            raise TypeError(f"a worker answered {chunk!r}")
-        return chunk
+    def load(self, split: Split) -> Chunk:
+        """See `LocalWorker`."""
+        return cast("Chunk", self._ask("load", split))
 
     def rejects(self) -> list[Kept]:
-        """See `Worker`."""
-        found: list[Kept] = cast("list[Kept]", self._ask(_REJECTS))
-        return found
+        """See `LocalWorker`."""
+        return cast("list[Kept]", self._ask("rejects"))
 
     def check(self) -> None:
-        """See `Worker`."""
-        self._ask(_CHECK)
+        """See `LocalWorker`."""
+        self._ask("check")
 
     def commit(self, numbered: Sequence[tuple[int, Chunk]]) -> None:
-        """See `Worker`."""
-        self._ask(list(numbered))
+        """See `LocalWorker`."""
+        self._ask("commit", list(numbered))
 
-    def _ask(self, what: object) -> object:
+    def _ask(self, method: str, *arguments: object) -> object:
         try:
-            self._pipe.send(what)
+            self._pipe.send((method, *arguments))
             while isinstance(answer := self._pipe.recv(), logging.LogRecord):
                 logger = logging.getLogger(answer.name)
                 if logger.isEnabledFor(answer.levelno):
@@ -217,7 +191,7 @@ class WorkerProcess:
         return answer
 
     def close(self) -> None:
-        """See `Worker`."""
+        """See `LocalWorker`."""
         # One that has committed has nothing left to do; of another, the server rolls back what it did.
         self._process.kill()
         self._process.join()
@@ -236,8 +210,7 @@ class _ToDriver(QueueHandler):
 
 
 def _work(pipe: Pipe, connection: ConnectionOptions, order: WorkOrder) -> None:
-    """The worker process: answers each piece with its chunk, the question for rejects with what it has put aside, and a
-    check, or a list of chunks to commit, with None once that is done."""
+    """The worker process: calls the methods of a local worker that it is asked for, and answers what they return."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they reach all; the one that drives us decides
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -246,19 +219,11 @@ def _work(pipe: Pipe, connection: ConnectionOptions, order: WorkOrder) -> None:
         worker = LocalWorker(database, order)
         while True:
             try:
-                asked = pipe.recv()
+                method, *arguments = pipe.recv()
             except (EOFError, OSError):
                 break
             try:
-                answer: object = None
-                if isinstance(asked, Piece):
-                    answer = worker.load(asked)
-                elif asked == _REJECTS:
-                    answer = worker.rejects()
-                elif asked == _CHECK:
-                    worker.check()
-                else:
-                    worker.commit(asked)
+                answer: object = getattr(worker, method)(*arguments)
             except HarborctlError as error:
                 answer = error
             except Exception as error:  # noqa: BLE001  # told to the one who asked, who reports it as a bug
@@ -268,6 +233,9 @@ def _work(pipe: Pipe, connection: ConnectionOptions, order: WorkOrder) -> None:
             except OSError:
                 break
         worker.close()
+
+
+Worker = LocalWorker | WorkerProcess
 
 
 def make_workers(database: Database, order: WorkOrder, jobs: int) -> list[Worker]:
