@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from harborctl.db.engine import open_database
 from harborctl.db.failures import refusal_state, translate, translated
@@ -87,6 +88,14 @@ def test_the_detail_says_which_row(engine: Engine) -> None:
     with pytest.raises(StatementFailed) as caught, translated(), engine.begin() as connection:
         connection.execute(text("INSERT INTO t VALUES (:id)"), {"id": 1})
     assert caught.value.message.endswith('constraint "t_pkey": Key (id)=(1) already exists')
+
+
+def test_a_connection_that_is_used_after_it_was_lost(engine: Engine) -> None:
+    with pytest.raises(ConnectionFailed) as caught, translated(), engine.begin() as connection:
+        with suppress(DBAPIError):
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        connection.execute(text("SELECT 1"))
+    assert (caught.value.code, caught.value.message) == ("connection_lost", "the connection to the database was lost")
 
 
 @pytest.mark.usefixtures("table")

@@ -266,3 +266,37 @@ def test_a_load_in_chunks_whose_locks_are_lost(
     assert (summary["status"], summary["attempts"], summary["rows_read"]) == ("loaded", 2, ROWS)
     assert "attempt 1 of 4 failed: " in done.stderr
     assert rows(database) == ROWS
+
+
+def test_the_loss_of_the_locks_is_told_while_other_workers_are_busy(
+    harborctl: Harborctl, database: Database, database_url: str, feed: Path
+) -> None:
+    """The worker whose chunk is due finds that the locks are lost, and the session that held them is looked at again
+    while another still loads."""
+    database.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.id IN (500, 1500) THEN PERFORM pg_advisory_xact_lock_shared(1 + NEW.id / 1000); END IF;"
+        " RETURN NEW; END $$;"
+        "CREATE TRIGGER wait BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION wait()"
+    )
+    busy = "locktype = 'advisory' AND NOT granted AND objid = 2"
+    with psycopg.connect(database_url, autocommit=True) as blocker, ThreadPoolExecutor(1) as threads:
+        blocker.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
+        run = threads.submit(load, harborctl, feed, database_url, *CHUNKS, *JOBS)
+        wait_for(database, AT_WORK)
+        wait_for(database, f"SELECT count(*) FROM pg_locks WHERE {busy}")
+        [(pid,)] = database.execute(f"SELECT pid FROM pg_locks WHERE {busy}").fetchall()
+        database.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND classid = x'68726263'::int::oid AND objsubid = 2"
+        )
+        blocker.execute("SELECT pg_advisory_unlock(1)")
+        wait_for(database, f"SELECT (count(*) = 0)::int FROM pg_stat_activity WHERE pid = {pid}")
+        blocker.execute("SELECT pg_advisory_unlock(2)")
+        done = run.result()
+    assert done.code == 0, done
+    summary = json.loads(done.stdout)
+    assert (summary["status"], summary["attempts"], summary["rows_read"]) == ("loaded", 2, ROWS)
+    assert "failed: the session that held the locks of this load was ended" in done.stderr
+    assert rows(database) == ROWS
+    assert database.execute("SELECT status FROM harborctl.loads").fetchall() == [("loaded",)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import pq
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from harborctl import sqlstate
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHECK_LOGIN = "Check the user's name and password; the password may stand in the URL, PGPASSWORD or ~/.pgpass."
+_CHECK_RUNS = "Check that the server runs, and run the command again."
 _CHECK_SERVER = "Check the host and the port, and that the server runs and lets this machine in."
 
 # Why a server turns a session away.
@@ -101,6 +102,10 @@ def translated() -> Iterator[None]:
         yield
     except (DBAPIError, psycopg.Error) as error:
         raise translate(error) from error
+    except PendingRollbackError as error:  # of a statement in a transaction whose connection was lost before
+        raise ConnectionFailed(
+            "the connection to the database was lost", code="connection_lost", hint=_CHECK_RUNS
+        ) from error
     except PoolTimeout as error:
         raise TooFewSessions(
             "no session of the pool became free in time",
@@ -123,7 +128,7 @@ def translate(error: Exception) -> HarborctlError:
         return ConnectionFailed(
             f"the connection to the database was lost: {_words(cause)}",
             code=state or "connection_lost",
-            hint="Check that the server runs, and run the command again.",
+            hint=_CHECK_RUNS,
         )
     kind: type[HarborctlError] = StatementFailed
     if state == sqlstate.INSUFFICIENT_PRIVILEGE:

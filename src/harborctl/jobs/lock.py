@@ -164,6 +164,8 @@ class JobLock:
 
     def _is_there(self) -> bool:
         if self._holder is not None:
+            if self._holder.invalidated:  # by Ctrl-C, in the midst of a statement
+                return False
             try:
                 self._holder.execute(text("SELECT 1"))
             except DBAPIError:

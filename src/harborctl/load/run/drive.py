@@ -52,6 +52,7 @@ _WAITING_WRITERS = text(
 )
 
 DEADLOCK = "40P01"
+LOCKS_LOST = "the session that held the locks of this load was ended"
 SAME_KEY = "rows in different parts of the source have the same key"
 
 
@@ -67,12 +68,29 @@ class _Holder:
         self._connection = connection
         self._key = key
         self._lock = threading.Lock()
+        self._failure: HarborctlError | None = None
 
     @contextmanager
     def turn(self) -> Iterator[Connection]:
-        """Its connection, for this block."""
+        """Its connection, for this block.
+
+        Raises:
+            ConnectionFailed: the session was ended, and its locks are lost.
+            HarborctlError: a statement failed.
+        """
         with self._lock:
-            yield self._connection
+            if self._failure is None and self._connection.invalidated:  # Ctrl-C, in the midst of a statement
+                self._failure = ConnectionFailed(LOCKS_LOST, code="connection_lost")
+            if self._failure is not None:
+                raise self._failure
+            try:
+                yield self._connection
+            except DBAPIError as error:
+                # The transaction has failed: whoever comes later is told of the cause, not of what follows from it.
+                self._failure = translate(error)
+                if isinstance(self._failure, ConnectionFailed):
+                    self._failure.message = f"{LOCKS_LOST}: {self._failure.message}"
+                raise self._failure from error
 
     def check(self) -> None:
         """Before each COMMIT: whose locks are lost is not alone any more.
@@ -80,14 +98,8 @@ class _Holder:
         Raises:
             ConnectionFailed: they are.
         """
-        try:
-            with self.turn() as connection:
-                connection.execute(text("SELECT 1"))
-        except DBAPIError as error:
-            lost = translate(error)
-            raise ConnectionFailed(
-                f"the session that held the locks of this load was ended: {lost.message}", code=lost.code
-            ) from error
+        with self.turn() as connection:
+            connection.execute(text("SELECT 1"))
 
     def sees_workers_wait(self) -> bool:
         """Whether one of them waits for another."""
@@ -99,10 +111,9 @@ class _Holder:
         and give back its locks, when its statement is over."""
         if kind is None:
             return
-        with suppress(DBAPIError, HarborctlError), self.turn() as connection:
-            if not connection.invalidated:
-                end_signed(connection, self._key)
-                return
+        with suppress(HarborctlError), self.turn() as connection:
+            end_signed(connection, self._key)
+            return
         with suppress(DBAPIError, HarborctlError), self._connection.engine.begin() as connection:
             end_signed(connection, self._key)
 
