@@ -29,6 +29,8 @@ from tests.load.conftest import database, wait_for
 
 __all__ = ["database", "invoke"]
 
+ROOT = Path(__file__).parents[2]
+
 Connection = psycopg.Connection[Any]
 
 JOB = """
@@ -470,11 +472,21 @@ def test_a_ledger_without_privileges(job: Connection, invoke: Invoke, database_u
         job.execute("DROP OWNED BY poor; DROP ROLE poor")
 
 
-# -- the README
+# -- the README, and the page about jobs
 
 
-def test_the_job_and_the_commands_of_the_readme(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_job_of_the_readme(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [document] = [block.partition("```")[0] for block in text.split("```toml")[1:]]
+    (tmp_path / "harborctl.toml").write_text(document)
+    (tmp_path / "out").mkdir()
+    environment = {"ETL_PASSWORD": "x", "HARBORCTL_URL": None}
+    result = invoke("run", "nightly", "--check", env=environment)
+    assert (result.code, result.stdout) == (0, "job nightly is valid: shop.orders\n")
+
+
+def test_the_job_and_the_commands_of_the_docs(job: Connection, invoke: Invoke, tmp_path: Path) -> None:
+    text = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("nightly.md", "databases.md"))
     blocks = [block.partition("\n")[2] for block in text.split("```toml")[1:]]
     documents = [block.partition("```")[0] for block in blocks]
     (tmp_path / "harborctl.toml").write_text("\n".join(reversed(documents)))  # what has no table comes first

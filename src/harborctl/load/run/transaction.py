@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from harborctl.sources.files import SourceFile
 
 
+# To drop an index and build it costs milliseconds.
+FEW_BYTES = 32 * 1024
+
+
 def load_in_transaction(context: Context) -> LoadResult | Failure:
     """Carry the load out and commit, or in a dry run roll back."""
     options, progress = context.options, context.progress
@@ -75,7 +79,7 @@ def load_in_transaction(context: Context) -> LoadResult | Failure:
                     start_progress(progress, attempt.sources)
                     look = attempt.creation.see if attempt.creation else None
                     rows = stream_rows(
-                        attempt.sources, attempt.plans, options, rejects, progress, look, rebuilds=not attempt.read_once
+                        attempt.sources, attempt.plans, options, rejects, progress, look, rebuilds=_may_rebuild(attempt)
                     )
                     attempt = replace(attempt, plans=rows.plans)
                     outcome = carry_out(connection, rows, options, rejects, progress)
@@ -136,6 +140,11 @@ def _planned(connection: Connection, attempt: Attempt) -> Attempt:
     if creation:
         plans = [creation.with_text(plan) for plan in plans]
     return replace(attempt, creation=creation, target=target, standing=standing, plans=plans)
+
+
+def _may_rebuild(attempt: Attempt) -> bool:
+    """Whether indexes may be built after the rows: the sources can be read again, to say where a duplicate stands."""
+    return not attempt.read_once and sum(file.size or 0 for file in attempt.found) > FEW_BYTES
 
 
 def _known_target(connection: Connection, attempt: Attempt) -> Attempt:
