@@ -301,7 +301,8 @@ def test_one_plan_answers_for_every_part(engine: Engine) -> None:
 # Citus is not there to be tested with. This stand-in has its table and its function, as its manual describes them.
 CITUS = (
     "SET allow_system_table_mods = on",
-    'CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char")',
+    'CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char", partkey text)',
+    "CREATE FUNCTION pg_catalog.column_to_column_name(regclass, text) RETURNS text LANGUAGE sql AS $$ SELECT 'id' $$",
     """CREATE FUNCTION run_command_on_shards(name regclass, command text)
        RETURNS TABLE (shardid bigint, success boolean, result text) LANGUAGE plpgsql AS $$
        DECLARE shard text;
@@ -314,7 +315,7 @@ CITUS = (
     "CREATE TABLE shard_1 AS SELECT generate_series(1, 3000) AS id",
     "CREATE TABLE shard_2 AS SELECT generate_series(1, 1000) AS id",
     "CREATE TABLE d (id int)",
-    "INSERT INTO pg_dist_partition VALUES ('d', 'h')",
+    "INSERT INTO pg_dist_partition VALUES ('d', 'h', 'the first')",
 )
 
 

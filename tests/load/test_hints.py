@@ -86,9 +86,9 @@ CASES = [
     Case(r"too many out with (--skip-columns 'column 5')\.", "1,a,2,,9\n", "-t t --no-header"),
     Case(r"read with (--no-header)\.", "", "-t t"),
     # dialect and format
-    Case(r"Say (--delimiter ';')\.", "id;name\n1;a\n"),
-    Case(r"Say (--delimiter tab)\.", "id\tname\n1\ta\n"),
-    Case(r"Say (--delimiter ,)\.", "id,name\n1,a\n", "-t t --delimiter |", without="--delimiter |"),
+    Case(r"Say (--delimiter ';'), or --detect\.", "id;name\n1;a\n"),
+    Case(r"Say (--delimiter tab), or --detect\.", "id\tname\n1\ta\n"),
+    Case(r"Say (--delimiter ,), or --detect\.", "id,name\n1,a\n", "-t t --delimiter |", without="--delimiter |"),
     Case(r"for example (--encoding latin-1) or", "id,name\n1,é\n"),
     Case(r"(--quote) changes the quote character", 'id,name\n1,"a\n', follow="--quote \"'\""),
     Case(r"Say (--format csv)\|tsv", "id,name\n1,a\n", name="f.data"),

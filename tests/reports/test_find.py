@@ -85,8 +85,8 @@ def test_what_ends_in_sql_is_a_file() -> None:
         (
             "zzz",
             "there is no report zzz",
-            "There is duplicate_keys, inventory_value, load_history, low_stock, most_reserved, oversold_risk,\
- reservations_aging, table_sizes.",
+            "There is duplicate_keys, inventory_value, load_history, low_stock, most_reserved, oversold,\
+ oversold_risk, reservations_aging, stock_ledger, table_sizes.",
         ),
         ("latin.sql", "latin.sql is not UTF-8", "Save it as UTF-8."),
     ],

@@ -144,7 +144,7 @@ def test_help_of_all_reports(invoke: Invoke) -> None:
     ("line", "completions"),
     [
         ("harborctl report l", ["load_history", "low_stock"]),
-        ("harborctl report s", ["show"]),
+        ("harborctl report s", ["show", "stock_ledger"]),
         ("harborctl report show inv", ["inventory_value"]),
         ("harborctl report low_stock -p ", ["threshold="]),
         ("harborctl report --format csv most_reserved -p days=3 -p ", ["top="]),

@@ -140,11 +140,14 @@ Built in
   most_reserved: What is reserved most
     -p days integer = 14 [1..366]  How many days, today included
     -p top integer = 20 [1..10000]  How many variants
+  oversold: What a count found to be sold twice
+    -p hours integer = 24 [1..]  Counts that were applied within so many hours
   oversold_risk: Variants that may be sold twice
     -p percent numeric = 80 [0..]  List a variant from this share of its stock on
     -p days integer = 14 [1..366]  Days from which to tell how fast it goes
   reservations_aging: How old the reservations are
     -p category text = null  Only variants of products of this category
+  stock_ledger: Stock that its movements do not account for
   table_sizes: How large the tables are
     -p schema text = null  Only tables of this schema
 """
@@ -188,7 +191,7 @@ def test_the_list_as_json(harborctl: Invoke, mine: None) -> None:
             {"name": "since", "type": "date", "required": False, "default": "-7d", "bounds": None, "help": ""},
         ],
     }
-    assert [report["folder"] for report in reports[1:]] == ["built in"] * 8
+    assert [report["folder"] for report in reports[1:]] == ["built in"] * 10
 
 
 def test_a_bad_report_is_left_out_of_the_list(harborctl: Invoke, mine: None, tmp_path: Path) -> None:

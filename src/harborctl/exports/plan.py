@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
-from harborctl.db.catalog import described
+from harborctl.db.catalog import find_target
 from harborctl.db.relations import find_relation, is_pattern, matching, quoted, require_one_expression
 from harborctl.db.search_path import on_users_path
 from harborctl.errors import AccessDenied, TargetError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from harborctl.db.catalog import Target
     from harborctl.db.relations import Relation
     from harborctl.reports.formats import Compression
     from harborctl.reports.report import Report
@@ -180,14 +181,18 @@ def _files(
 def _columns(connection: Connection, relation: Relation, options: ExportOptions) -> list[str]:
     if options.columns:
         return [_named(connection, relation, name) for name in options.columns]
-    found = [column.name for column in described(connection, relation).columns if not column.generated]  # type: ignore[arg-type]
+    found = [column.name for column in _described(connection, relation).columns if not column.generated]
     if not found:
         raise TargetError(f"{relation.label} has no columns that can be loaded again", code=UNDEFINED_COLUMN)
     return found
 
 
+def _described(connection: Connection, relation: Relation) -> Target:
+    return find_target(connection, quoted(relation.schema, relation.name))
+
+
 def _named(connection: Connection, relation: Relation, name: str) -> str:
-    names = [column.name for column in described(connection, relation).columns]  # type: ignore[arg-type]
+    names = [column.name for column in _described(connection, relation).columns]
     for wanted in (name, name.lower()):
         if wanted in names:
             return wanted

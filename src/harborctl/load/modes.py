@@ -165,7 +165,8 @@ def _carry_out(
     connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
 ) -> Outcome:
     if rows.plan.mode is Mode.APPEND:
-        account = _insert(connection, rows, options, rejects, progress)
+        with _indexes_afterwards(connection, rows, options, emptied=False):
+            account = _insert(connection, rows, options, rejects, progress)
         return Outcome(account, changes=tuple(rows.first.changes))
     if rows.plan.mode is Mode.REPLACE:
         return _replace(connection, rows, options, rejects, progress)
@@ -202,8 +203,7 @@ def _insert(
         isolated = write_isolated(connection, table, rows, options, rejects, progress)
         written = isolated.written + write_waiting(connection, isolated.waiting, options, progress)
     elif plan.route is Route.DIRECT:
-        with _indexes_afterwards(connection, rows, options, emptied=freeze):
-            written = _write(connection, table, rows, options, progress, freeze=freeze)
+        written = _write(connection, table, rows, options, progress, freeze=freeze)
     else:
         staging = stage_for_merge(connection, plan, numbered=not plan.copies)
         staged = _write(connection, staging.table, rows, options, progress)
@@ -246,33 +246,35 @@ def _stage(
 def _indexes_afterwards(
     connection: Connection, rows: Rows, options: LoadOptions, *, emptied: bool
 ) -> AbstractContextManager[object]:
-    """A small load pays for its indexes row by row. So does one that has deleted rows which others still see."""
-    deleted = rows.plan.mode is Mode.REPLACE and not emptied
-    if not rows.plan.copies or not rows.rebuilds or deleted:
+    """A small load, and one that tries its rows one by one, pays for its indexes row by row."""
+    plan = rows.plan
+    if not (plan.copies and rows.rebuilds and plan.route is Route.DIRECT) or plan.isolates:
         return nullcontext()
-    return built_afterwards(connection, rows.plan.target, options, emptied=emptied)
+    return built_afterwards(connection, plan.target, options, emptied=emptied)
 
 
 def _replace(
     connection: Connection, rows: Rows, options: LoadOptions, rejects: Rejects | None, progress: Progress
 ) -> Outcome:
     target = rows.plan.target
-    table, freeze = target.table(), False
+    if truncates(options):
+        with _indexes_afterwards(connection, rows, options, emptied=True):
+            count = connection.execute(_count(target)).scalar_one()
+            truncate(connection, target)
+            # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
+            freeze = target.kind == "r" and target.storage is Storage.OWN
+            account = _insert(connection, rows, options, rejects, progress, freeze=freeze)
+        return Outcome(replace(account, deleted=count), changes=tuple(rows.first.changes))
     notes: tuple[str, ...] = ()
     gone = tuple(emptied(connection, rows.plan)) if options.dry_run else ()
-    if truncates(options):
-        count = connection.execute(_count(target)).scalar_one()
-        truncate(connection, target)
-        # Frozen rows need never be written again by VACUUM. The server does that for plain tables only.
-        freeze = target.kind == "r" and target.storage is Storage.OWN
-    else:
-        emptying = delete(table)
-        if target.has_children:
-            emptying = emptying.with_hint("ONLY", table, "postgresql")
-        count = connection.execute(emptying).rowcount
-        if target.keeps_rows and (kept := connection.execute(_count(target)).scalar_one()):
-            notes = (f"{kept:,} of the old rows are still there: a trigger keeps them",)
-    account = _insert(connection, rows, options, rejects, progress, freeze=freeze)
+    table = target.table()
+    emptying = delete(table)
+    if target.has_children:
+        emptying = emptying.with_hint("ONLY", table, "postgresql")
+    count = connection.execute(emptying).rowcount
+    if target.keeps_rows and (kept := connection.execute(_count(target)).scalar_one()):
+        notes = (f"{kept:,} of the old rows are still there: a trigger keeps them",)
+    account = _insert(connection, rows, options, rejects, progress)
     return Outcome(replace(account, deleted=count), notes, changes=(*gone, *rows.first.changes))
 
 

@@ -136,20 +136,20 @@ def built_afterwards(
         connection: in the load's transaction.
         target: the table.
         options: whether it is wanted.
-        emptied: its rows go, and the lock for that is held.
+        emptied: its rows go, and the lock for that is held. The block empties it: COPY may freeze rows only where no
+            savepoint was rolled back since TRUNCATE.
     """
-    if not _is_worth_it(connection, target, options, emptied=emptied):
-        yield ()
-        return
     table = sql.Identifier(target.schema, target.name)
+    dropped = []
     with on_empty_path(connection):
-        dropped = [each for each in _indexes(connection, target) if _drop(connection, table, each)]
+        if _is_worth_it(connection, target, options, emptied=emptied):
+            dropped = [each for each in _indexes(connection, target) if _drop(connection, table, each)]
     yield [each.row.name for each in dropped]
     if not dropped:
         return
     execute = _executed(connection)
-    execute(_MEMORY)
     with on_empty_path(connection):
+        execute(_MEMORY)
         for each in dropped:
             for statement in each.statements(table):
                 execute(statement)
