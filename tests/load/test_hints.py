@@ -133,6 +133,13 @@ CASES = [
     Case(r"(--jobs) without --commit-every counts before", "id\n1\n", "-t t --commit-every 1 --expect-rows 1", "--jobs 2", "--commit-every 1"),
     Case(r"Leave out (--no-ledger)\.", "id\n1\n", "-t t --commit-every 1 --no-ledger", "", "--no-ledger"),
     Case(r"Say (--table) \[SCHEMA\.\]TABLE", "id\n1\n", "f.csv f2.csv", "-t t", code=1),  # the second holds other text
+    # a table that is not there
+    Case(r"Say (--create)\.", "id\n1\n", "-t brand_new --type id=bigint"),
+    # columns that come and go
+    Case(
+        r"or fill what one lacks with NULL: (--missing-columns null)\.", "id,name\n1,a\n", "-t t f2.csv", "{} --on-error reject",
+        code=4,
+    ),
     # files of other formats
     Case(r"Say (--records data\.items)\.", '{"data": {"items": [{"id": 1}]}}', name="f.json"),
     Case(
