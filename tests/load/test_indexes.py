@@ -104,6 +104,18 @@ def test_what_others_depend_on_stays(load: Load, database: Database, database_ur
     assert oids(database)['"the key"'] == indexes['"the key"']
 
 
+def test_what_the_table_itself_depends_on_stays_when_it_is_replaced(
+    load: Load, database: Database, database_url: str, tmp_path: Path
+) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY REFERENCES t, code text UNIQUE, name text, p int)")
+    before, indexes = dumped(database_url, "--schema-only"), oids(database)
+    for _ in range(2):
+        assert load(write_rows(tmp_path / "t.csv"), "--mode", "replace")["inserted"] == ROWS
+    assert dumped(database_url, "--schema-only") == before
+    kept = {name for name, oid in oids(database).items() if indexes[name] == oid}
+    assert kept == {"t_pkey"}
+
+
 @pytest.mark.parametrize(
     ("options", "setting", "rebuilt"),
     [

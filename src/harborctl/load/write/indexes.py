@@ -217,9 +217,12 @@ def _drop(connection: Connection, table: sql.Identifier, index: _Dropped) -> boo
         statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(row.constraint_name))
     else:
         statement = sql.SQL("DROP INDEX {}").format(sql.Identifier(row.schema, row.name))
+    driver = _driver(connection)
     try:
-        with connection.begin_nested():
-            _executed(connection)(statement)
+        # The driver releases the savepoint also where it rolls back. SQLAlchemy would leave it open, and COPY FREEZE
+        # refuses a table that was truncated outside of an open savepoint.
+        with driver.transaction():
+            driver.execute(statement)
     except psycopg.Error as error:
         if error.sqlstate != DEPENDENT_OBJECTS:
             raise
@@ -229,4 +232,8 @@ def _drop(connection: Connection, table: sql.Identifier, index: _Dropped) -> boo
 
 def _executed(connection: Connection) -> Any:
     """The driver's own `execute`: a percent sign in a name would be doubled on the way through SQLAlchemy."""
-    return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection).execute
+    return _driver(connection).execute
+
+
+def _driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
+    return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
