@@ -68,7 +68,7 @@ settings.load_profile("daily")
 OURS = ("PGSERVER_POSTGRES_VERSION", "HARBORCTL_TEST_")
 TEST_URL = os.environ.get("HARBORCTL_TEST_URL")
 for _name in list(os.environ):
-    if _name.startswith(("PG", "HARBORCTL_")) and not _name.startswith(OURS):
+    if _name.startswith(("PG", "HARBORCTL_", "DATABASE_URL", "XDG_DATA_HOME")) and not _name.startswith(OURS):
         del os.environ[_name]
 os.environ["NO_COLOR"] = "1"
 

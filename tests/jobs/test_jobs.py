@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -349,7 +350,7 @@ def test_streams_that_take_nothing_change_no_exit_code(
     arguments = "-m harborctl load items.csv --again --metrics-file no/where"
     environment = {**os.environ, "HARBORCTL_URL": database_url}
     for option in ("", "--json"):
-        command = f"exec {sys.executable} {arguments} {option} {streams}"
+        command = f"exec {shlex.quote(sys.executable)} {arguments} {option} {streams}"
         assert subprocess.run(["sh", "-c", command], env=environment, cwd=tmp_path, check=False).returncode == 0
     assert job.execute("SELECT count(*) FROM items").fetchone() == (2,)
 
