@@ -64,6 +64,12 @@ TRIGGER = """
 """
 
 
+DEFERRED = """
+    ALTER TABLE t ADD FOREIGN KEY (p) REFERENCES t DEFERRABLE INITIALLY DEFERRED;
+    CREATE INDEX ON t (code);
+"""
+
+
 def write_rows(path: Path, rows: int = ROWS, twice: int | None = None) -> Path:
     lines = [f"{number},code {number},name {number},{number % 10}" for number in range(rows)]
     if twice is not None:
@@ -129,6 +135,8 @@ def test_what_the_table_itself_depends_on_stays_when_it_is_replaced(
         (["--mode", "replace", "--no-block"], "INSERT INTO t VALUES (-1)", False),
         (["--dry-run"], "SELECT 1", False),
         (["--on-error", "reject"], "SELECT 1", False),
+        ([], DEFERRED, False),
+        (["--mode", "replace"], DEFERRED, False),
     ],
 )  # fmt: skip
 def test_when_indexes_are_rebuilt(
