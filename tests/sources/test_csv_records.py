@@ -14,7 +14,15 @@ from psycopg import sql
 
 from harborctl.errors import BadRow, Location, SourceError, UsageError
 from harborctl.model import CsvDialect, SourceFormat
-from harborctl.sources.csv.records import ByteDialect, LineEnd, RecordEnds, line_ends, records
+from harborctl.sources.csv.records import (
+    ByteDialect,
+    LineEnd,
+    RecordEnds,
+    blank_lines,
+    line_ends,
+    plain_quoting,
+    records,
+)
 from harborctl.sources.csv.source import CsvSource
 from harborctl.sources.files import SourceFile
 from tests.load.sizes import FIELD_BYTES, ORACLE_EXAMPLES
@@ -399,3 +407,14 @@ def test_bytes_that_are_not_of_the_encoding(
         rows_of(source)
     assert (error.value.location, error.value.column, error.value.value) == (Location(str(path), 4), "b", value)
     source.close()
+
+
+def test_a_pattern_ends_before_what_it_does_not_match() -> None:
+    """Python before 3.11.5 needs care for that."""
+    dialect = ByteDialect(b",", b'"', b'"', frozenset(), skip_blank=True)
+    for text in (b'"a"b', b'1,"a\n', b'"a""b","c""d', b'x"y"'):
+        assert not plain_quoting(dialect).fullmatch(text)
+    for end in LineEnd:
+        found = blank_lines(dialect, end).match(end.value + b" \t" + end.value + b"  a")
+        assert found
+        assert found.end() == 2 * len(end.value) + 2

@@ -45,6 +45,10 @@ class ByteDialect:
         return bool(self.quote) and self.quote in text
 
 
+# Before 3.11.5, Python takes a possessive repeat to end where the last try, which failed, had got to. One that matches
+# nothing at last (`|)*+`) does not fail, and ends where it should.
+
+
 def plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
     """Text in which quoted fields start behind, and end before, a delimiter or line end. Linear: nothing backtracks."""
     if not dialect.quote:
@@ -53,7 +57,7 @@ def plain_quoting(dialect: ByteDialect) -> re.Pattern[bytes]:
     doubled = b"(?:" + quote + quote + b"[^" + quote + b"]*+)*+" if dialect.escape == dialect.quote else b""
     field = quote + b"[^" + quote + b"]*+" + doubled + quote
     start, end = b"(?<![^" + delimiter + b"\r\n])", b"(?![^" + delimiter + b"\r\n])"
-    return re.compile(b"[^" + quote + b"]*+(?:" + start + field + end + b"[^" + quote + b"]*+)*+")
+    return re.compile(b"[^" + quote + b"]*+(?:" + start + field + end + b"[^" + quote + b"]*+|)*+")
 
 
 class LineEnd(Enum):
@@ -139,8 +143,8 @@ def blank_lines(dialect: ByteDialect, line_end: LineEnd | None) -> re.Pattern[by
     """One or more whole lines with nothing on them but spaces and tabs. It is to match at the start of a line only."""
     space = b"[" + b" \t".replace(dialect.delimiter, b"") + b"]*+"
     end = {LineEnd.CR: b"\r", None: b"(?:\r\n|\r|\n)"}.get(line_end, b"\r?+\n")
-    line = b"(?:" + space + end + b")"
-    return re.compile(line + b"++(?:" + space + rb"\Z)?|" + space.removesuffix(b"*+") + rb"++\Z")
+    lines = space + end + b"(?:" + space + end + b"|)*+"
+    return re.compile(lines + b"(?:" + space + rb"\Z)?|" + space.removesuffix(b"*+") + rb"++\Z")
 
 
 def may_have_blank_lines(text: bytes) -> bool:
@@ -264,8 +268,8 @@ class RecordEnds:
         # Up to a quote that is not closed; up to that or a line end outside quotes.
         field = quote + self._quoted_text.pattern + quote
         plain, plain_line = b"[^" + quote + b"]*+", b"[^" + quote + self._line_end + b"]*+"
-        self._closed = re.compile(plain + b"(?:" + field + plain + b")*+")
-        self._one_line = re.compile(plain_line + b"(?:" + field + plain_line + b")*+")
+        self._closed = re.compile(plain + b"(?:" + field + plain + b"|)*+")
+        self._one_line = re.compile(plain_line + b"(?:" + field + plain_line + b"|)*+")
 
     def restart(self) -> None:
         """The text that follows begins with a record."""
