@@ -200,6 +200,8 @@ def test_match_says_which_names_are_one(invoke: Invoke, database: Database, tmp_
 
 NO_TABLE: list[tuple[str, tuple[str, ...], str]] = [
     ("a,A\n1,2\n", (), "42701"),
+    ("a;b\n1;2\n", (), "42703"),
+    ("a;b\n1,5;2\n", (), "42703"),
     ("a,a\n1,2\n", (), "42701"),
     ("a,,b\n1,2,3\n", (), "42602"),
     ("1,2020-01-01\n2,2020-01-02\n", (), "no_header"),

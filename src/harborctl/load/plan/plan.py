@@ -349,15 +349,8 @@ def _unknown(
         if match := nearest(own.names[position], free):
             free.remove(match)
             renames[position] = match
+    refuse_other_delimiter(source)
     names = [own.names[position] for position in positions]
-    if len(source.schema) == 1 and (delimiter := next((sign for sign in DELIMITERS if sign in names[0]), None)):
-        spelled = "tab" if delimiter == "\t" else delimiter
-        return TargetError(
-            f"{source.name} has a single column, {names[0]}: its fields seem to be separated by {_SIGNS[delimiter]}",
-            code=UNDEFINED_COLUMN,
-            column=names[0],
-            hint=f"Say --delimiter {shlex.quote(spelled)}, or --detect.",
-        )
     lacking = [name for name in missing if name not in renames.values()]
     also = f", and {source.name} lacks {listed(lacking)}, which {_be(lacking)} required" if lacking else ""
     return TargetError(
@@ -366,6 +359,24 @@ def _unknown(
         column=names[0],
         hint=_ways_out(own, positions, renames),
     )
+
+
+def refuse_other_delimiter(source: Columns) -> None:
+    """See whether the one column of a source has a name that is made of several.
+
+    Raises:
+        TargetError: it has.
+    """
+    name = source.schema.names[0] if len(source.schema) == 1 else ""
+    delimiter = next((sign for sign in DELIMITERS if sign in name), None)
+    if delimiter is not None:
+        spelled = "tab" if delimiter == "\t" else delimiter
+        raise TargetError(
+            f"{source.name} has a single column, {name}: its fields seem to be separated by {_SIGNS[delimiter]}",
+            code=UNDEFINED_COLUMN,
+            column=name,
+            hint=f"Say --delimiter {shlex.quote(spelled)}, or --detect.",
+        )
 
 
 def _ways_out(own: SourceColumns, unknown: Sequence[int], renames: dict[int, str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from harborctl.db.create_table import add_primary_key, create_table, creation, c
 from harborctl.errors import TargetError, UsageError
 from harborctl.inference.scan import Scan
 from harborctl.load.plan.new_table import field_rules, new_columns, new_key
+from harborctl.load.plan.plan import refuse_other_delimiter
 from harborctl.load.session.locks import take_named
 from harborctl.model import LoadOptions, SourceFormat
 from harborctl.sources.open import open_file
@@ -181,6 +183,10 @@ def plan_creation(
         written = dict(zip(given, written_types(connection, list(given.values())), strict=True))
     # Typed files tell at their start; of JSON a load reads what text would not tell.
     is_text = all(file.format in {SourceFormat.CSV, SourceFormat.TSV} for file in found)
+    if is_text and options.dialect.header and not options.dialect.columns:
+        for file in found:  # before a type is looked for in what are no fields
+            with closing(open_file(file, options.dialect)) as source:
+                refuse_other_delimiter(source)
     rows = options.create.sample_rows if samples and is_text else None
     scan = Scan(partial(field_rules, options))
     scan.see_all([partial(open_file, file, options.dialect) for file in found], rows)
