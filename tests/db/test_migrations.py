@@ -436,10 +436,8 @@ def test_plain_alembic_works_in_a_checkout(empty: Engine, empty_url: str) -> Non
 
 def test_a_new_migration_in_a_checkout(empty: Engine, empty_url: str, tmp_path: Path) -> None:
     """Autogenerate keeps to the branch; what it writes is known to the program at once; two heads are merged."""
-    tmp_path /= "it's 50% ß"
-    tmp_path.mkdir()
     (tmp_path / "src").symlink_to(ROOT / "src")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     migrations.upgrade(empty, "ledger")
     execute(

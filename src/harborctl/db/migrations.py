@@ -482,12 +482,12 @@ def merge(branch: str, message: str) -> str | None:
     heads = [name for name in revisions()[branch] if name not in followed]
     if len(heads) == 1:
         return None
-    settings = _folder().parent / "pyproject.toml"
+    settings = _folder().parent / "alembic.ini"
     if not settings.is_file():
         raise UsageError("migrations are written in a checkout of harborctl, and this is an installed one")
     last = max(int(number) for name in revisions()[branch] for number in re.findall(r"\d+", name))
     with redirect_stdout(io.StringIO()):
-        made = command.merge(Config(toml_file=settings), heads, message, rev_id=f"{branch}_{last + 1:04}")
+        made = command.merge(Config(settings), heads, message, rev_id=f"{branch}_{last + 1:04}")
     _scripts.cache_clear()
     return made.path if made else None
 
