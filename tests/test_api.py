@@ -68,7 +68,8 @@ def test_what_fails_raises_the_error_of_the_command_line(invoke: Invoke, tmp_pat
     assert (error.code, error.location.line, error.column, error.value, error.message, error.hint) == (
         said["code"], said["line"], said["column"], said["value"], said["message"], said["hint"],
     )  # fmt: skip
-    assert getattr(error, "result").status == "failed"  # noqa: B009  # mypy knows no such attribute
+    assert isinstance(error.result, harborctl.LoadResult)
+    assert error.result.status == "failed"
     with pytest.raises(harborctl.HarborctlError, match="mode cannot be 'upset'"):
         harborctl.load("t.csv", "t", mode="upset")
     with pytest.raises(TypeError, match="no option modes"):

@@ -78,7 +78,7 @@ def load(
         try:
             return run_load(database, load_options(sources=paths, table=table, **said), Silent())
         except LoadFailed as failed:
-            failed.error.result = failed.result  # type: ignore[attr-defined]  # for whoever catches it
+            failed.error.result = failed.result
             raise failed.error from failed.__cause__
 
 

@@ -64,6 +64,7 @@ class HarborctlError(Exception):
 
     Attributes:
         further: others of the same load, which were found besides.
+        result: the summary of the load that it has ended, a `LoadResult`, for callers from Python.
     """
 
     exit_code = ExitCode.FAILED
@@ -87,6 +88,7 @@ class HarborctlError(Exception):
         self.column = column
         self.value = value
         self.further: tuple[HarborctlError, ...] = ()
+        self.result: object | None = None
 
 
 class UsageError(HarborctlError):

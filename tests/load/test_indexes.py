@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
@@ -17,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.conftest import Harborctl
 from tests.db.dumps import dumped
 from tests.inprocess import Invoke
 from tests.load.conftest import failure, wait_for
@@ -172,14 +174,21 @@ def test_a_duplicate_is_located_and_nothing_changes(
     assert oids(database) == indexes
 
 
-def test_somebody_who_reads_is_not_waited_for(
-    load: Load, database: Database, database_url: str, tmp_path: Path
+def test_nobody_who_reads_is_waited_for(
+    harborctl: Harborctl, database: Database, database_url: str, tmp_path: Path
 ) -> None:
     database.execute("CREATE TABLE t (id int PRIMARY KEY, code text, name text, p int)")
     before = oids(database)
-    with psycopg.connect(database_url) as other:
+    write_rows(tmp_path / "t.csv")
+    with ThreadPoolExecutor() as pool, psycopg.connect(database_url) as other:
         other.execute("SELECT * FROM t")
-        load(write_rows(tmp_path / "t.csv"), "--lock-timeout", "2")
+        running = pool.submit(harborctl, "load", "t.csv", "--lock-timeout", "60")
+        with suppress(TimeoutError):
+            running.result(timeout=30)
+        is_done = running.done()  # while the other still reads
+        other.rollback()
+    assert is_done
+    assert running.result().code == 0
     assert oids(database) == before
 
 
@@ -214,3 +223,17 @@ def test_a_load_that_is_killed_leaves_the_schema_as_it_was(
         wait_for(database, "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE relation = 't'::regclass)")
         assert dumped(database_url, "--exclude-schema=harborctl") == before
     assert killed or KILLS < 5
+
+
+def test_a_deferred_constraint_that_stays_is_told_as_what_it_is(
+    invoke: Invoke, database: Database, tmp_path: Path
+) -> None:
+    """Its index stays, for the catalog writes no storage parameters of it, and no other is built while checks wait."""
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, code text, name text, p int, span int4range DEFAULT '[0,1)')")
+    database.execute(
+        "ALTER TABLE t ADD CONSTRAINT apart EXCLUDE USING gist (span WITH &&) WITH (fillfactor = 70)"
+        " DEFERRABLE INITIALLY DEFERRED"
+    )
+    write_rows(tmp_path / "t.csv", twice=None)
+    error = failure(invoke("load", "t.csv", "--json"), 1)
+    assert error["code"] == "23P01", error

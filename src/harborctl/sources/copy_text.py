@@ -27,6 +27,8 @@ NULL = "\\N"
 _COPY = re.compile(r"COPY (?P<table>.+?) \((?P<columns>.*)\) FROM stdin;\s*$")
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _END = re.compile(rb"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
+# A tab or line end that a backslash escapes; behind two of them it is one.
+_ESCAPED_END = re.compile(rb"(?<!\\)(?:\\\\)*\\[\t\n]")
 _FIELD = re.compile(r"(?:[^\\\t]|\\.)*")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -89,7 +91,7 @@ class CopyText:
 
     def columns(self, text: bytes) -> Sequence[pa.Array] | None:
         """See `LineFormat`."""
-        if b"\r" in text or b"\0" in text or b"\\\n" in text or b"\\\t" in text:
+        if b"\r" in text or b"\0" in text or _ESCAPED_END.search(text):
             return None
         names = [str(number) for number in range(self.width)]
         try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from typing import TYPE_CHECKING
 
 from harborctl.db.catalog import find_target
 from harborctl.db.create_table import add_columns
+from harborctl.db.relations import quoted
 from harborctl.inference.scan import Scan
 from harborctl.load.plan.new_table import field_rules
 from harborctl.load.plan.source_columns import SourceColumns
 from harborctl.load.plan.target_names import TargetNames
-from harborctl.load.session.locks import take_named
+from harborctl.load.session.locks import take_by_name
 from harborctl.sources.batch import REJECT_COLUMNS, WithoutHeader
 from harborctl.sources.open import open_file
 
@@ -70,8 +70,8 @@ def take_turn_to_add(connection: Connection, relation: Relation, options: LoadOp
     Raises:
         LockHeld: somebody does, and the options say not to wait.
     """
-    number = int.from_bytes(hashlib.sha256(relation.label.encode()).digest()[:4], signed=True)
-    take_named(connection, NAMESPACE, number, options.run.lock, f"another load adds columns to {relation.label}")
+    reason = f"another load adds columns to {relation.label}"
+    take_by_name(connection, NAMESPACE, relation.label, options.run.lock, reason)
 
 
 def added(connection: Connection, target: Target, columns: Sequence[tuple[str, str]]) -> Target:
@@ -84,6 +84,4 @@ def added(connection: Connection, target: Target, columns: Sequence[tuple[str, s
     if not missing:
         return target
     add_columns(connection, target.schema, target.name, missing)
-    return find_target(
-        connection, ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
-    )
+    return find_target(connection, quoted(target.schema, target.name))

@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, cast, func, select
 from harborctl.db.catalog import described
 from harborctl.db.failures import translated
 from harborctl.db.migrations import require_ledger
+from harborctl.db.relations import quoted
 from harborctl.db.sessions import require_sessions
 from harborctl.db.statistics import analyze_after, analyze_committed
 from harborctl.db.storable import storable
@@ -283,7 +284,7 @@ def _record_begin(books: Connection, attempt: Attempt, standing: Standing, files
 
 def _work_order(attempt: Attempt, target: Target, files: _Files, mark: str) -> WorkOrder:
     options = attempt.context.options
-    name = ".".join('"' + part.replace('"', '""') + '"' for part in (target.schema, target.name))
+    name = quoted(target.schema, target.name)
     return WorkOrder(
         replace(options, table=name, run=replace(options.run, jobs=1, commit_every=None)),
         attempt.context.load_id,

@@ -7,7 +7,6 @@ first that the guess would not give back the load begins anew, with types of all
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from harborctl.db.catalog import Relation, find_relation
 from harborctl.db.create_table import add_primary_key, create_table, creation, creation_place, written_types
+from harborctl.db.relations import quoted
 from harborctl.errors import TargetError, UsageError
 from harborctl.inference.scan import Scan
 from harborctl.load.plan.new_table import field_rules, new_columns, new_key
 from harborctl.load.plan.plan import refuse_other_delimiter
-from harborctl.load.session.locks import take_named
+from harborctl.load.session.locks import take_by_name
 from harborctl.model import LoadOptions, SourceFormat
 from harborctl.sources.open import open_file
 from harborctl.sqlstate import UNDEFINED_TABLE
@@ -122,10 +122,8 @@ class Creation:
             StatementFailed: as the server says.
         """
         label = f"{self.schema}.{self.name}"
-        number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], signed=True)
-        take_named(connection, NAMESPACE, number, options.run.lock, f"another load makes {label}")
-        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (self.schema, self.name))
-        if _find_or_none(connection, quoted) is not None:
+        take_by_name(connection, NAMESPACE, label, options.run.lock, f"another load makes {label}")
+        if _find_or_none(connection, quoted(self.schema, self.name)) is not None:
             return self
         # Bad rows are told apart as they come, by a key that is there; and modes that go by one need it.
         key = self.key if options.mode.by_key or options.rejects.rejecting else ()

@@ -5,6 +5,7 @@ Order: first the target's advisory lock, then the table. Who waits, waits before
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from enum import Enum
 from typing import TYPE_CHECKING, cast
@@ -90,6 +91,12 @@ def take_turn(connection: Connection, target: Relation, lock: Lock) -> bool:
     # An oid has no sign, an advisory lock's key has.
     signed = target.oid - 2**32 if target.oid >= 2**31 else target.oid
     return take_named(connection, NAMESPACE, signed, lock, f"another load into {target.schema}.{target.name} runs")
+
+
+def take_by_name(connection: Connection, namespace: int, label: str, lock: Lock, reason: str) -> None:
+    """As `take_named`, for what goes by a name."""
+    number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], signed=True)
+    take_named(connection, namespace, number, lock, reason)
 
 
 class Until(Enum):

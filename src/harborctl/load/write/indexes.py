@@ -17,10 +17,10 @@ from sqlalchemy import text
 
 from harborctl.db.search_path import on_empty_path
 from harborctl.model import RebuildIndexes
-from harborctl.sqlstate import LOCK_NOT_AVAILABLE
+from harborctl.sqlstate import DEPENDENT_OBJECTS_STILL_EXIST, LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
@@ -34,19 +34,17 @@ MOST_TO_LOOK_AT = 64 * 1024 * 1024
 # a time.
 BUILD_MEMORY = "256MB"
 
-DEPENDENT_OBJECTS = "2BP01"
-
-# A foreign key that is checked at COMMIT has checks waiting by the time that an index is built, and the server refuses.
+# `deferred`: how many constraints are checked at COMMIT.
 _TABLE = text("""
     SELECT pg_catalog.pg_has_role(class.relowner, 'USAGE') AS is_owner,
            NOT class.relispartition AND class.relkind = 'r' AND class.relpersistence IN ('p', 'u')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS trigger
                            WHERE trigger.tgrelid = class.oid AND NOT trigger.tgisinternal)
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS con
-                           WHERE con.conrelid = class.oid AND con.contype = 'f' AND con.condeferred)
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger AS event WHERE event.evtenabled <> 'D')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS extension WHERE extension.extname = 'citus')
                AS is_plain,
+           (SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint AS con
+            WHERE con.conrelid = class.oid AND con.condeferred) AS deferred,
            pg_catalog.pg_relation_size(class.oid) AS size
     FROM pg_catalog.pg_class AS class WHERE class.oid = :oid
 """)
@@ -127,13 +125,10 @@ class _Dropped:
 
 
 @contextmanager
-def built_afterwards(
-    connection: Connection, target: Target, options: LoadOptions, *, emptied: bool
-) -> Iterator[Sequence[str]]:
+def built_afterwards(connection: Connection, target: Target, options: LoadOptions, *, emptied: bool) -> Iterator[None]:
     """Let the block fill a table that has no rows without its indexes, and build them behind it.
 
-    Gives the names of the indexes that are built; none where the block works as always: the table has rows that it
-    keeps, is in use, or is not a plain one of this user's.
+    The block works as always where the table has rows that it keeps, is in use, or is not a plain one of this user's.
 
     Args:
         connection: in the load's transaction.
@@ -143,11 +138,10 @@ def built_afterwards(
             savepoint was rolled back since TRUNCATE.
     """
     table = sql.Identifier(target.schema, target.name)
-    dropped = []
     with on_empty_path(connection):
-        if _is_worth_it(connection, target, options, emptied=emptied):
-            dropped = [each for each in _indexes(connection, target) if _drop(connection, table, each)]
-    yield [each.row.name for each in dropped]
+        found = _candidates(connection, target, options, emptied=emptied)
+        dropped = [each for each in found if _drop(connection, table, each)]
+    yield
     if not dropped:
         return
     execute = _executed(connection)
@@ -166,19 +160,23 @@ _MEMORY = sql.SQL("""
 """).format(memory=sql.Literal(BUILD_MEMORY))
 
 
-def _is_worth_it(connection: Connection, target: Target, options: LoadOptions, *, emptied: bool) -> bool:
+def _candidates(connection: Connection, target: Target, options: LoadOptions, *, emptied: bool) -> list[_Dropped]:
+    """The indexes to be dropped, if nobody else can see the table; none if it is to keep them."""
     wanted = options.rebuild_indexes
     if wanted is RebuildIndexes.NEVER or options.dry_run:
-        return False
+        return []
     table = connection.execute(_TABLE, {"oid": target.oid}).one_or_none()
     if table is None or not table.is_owner or not table.is_plain:
-        return False
-    if emptied:
-        return True
-    if wanted is RebuildIndexes.ALWAYS:
+        return []
+    found = _indexes(connection, target)
+    # The server builds no index while checks wait for the COMMIT: a constraint that has some would have to go, too.
+    if not found or sum(each.row.is_deferred or False for each in found) != table.deferred:
+        return []
+    if wanted is RebuildIndexes.ALWAYS and not emptied:
         _executed(connection)(_lock(target, wait=True))
-        return True
-    return table.size <= MOST_TO_LOOK_AT and _locked_and_empty(connection, target)
+    elif not emptied and not (table.size <= MOST_TO_LOOK_AT and _locked_and_empty(connection, target)):
+        return []
+    return found
 
 
 def _lock(target: Target, *, wait: bool) -> sql.Composable:
@@ -193,9 +191,12 @@ def _locked_and_empty(connection: Connection, target: Target) -> bool:
     if _first(execute(found)):  # before a lock that would make others wait
         return False
     try:
-        with connection.begin_nested():
+        with connection.begin_nested() as attempt:
             execute(_lock(target, wait=False))
-            return not _first(execute(found))
+            is_empty = not _first(execute(found))
+            if not is_empty:
+                attempt.rollback()  # and with it the lock
+            return is_empty
     except psycopg.Error as error:
         if error.sqlstate != LOCK_NOT_AVAILABLE:
             raise
@@ -227,7 +228,7 @@ def _drop(connection: Connection, table: sql.Identifier, index: _Dropped) -> boo
         with driver.transaction():
             driver.execute(statement)
     except psycopg.Error as error:
-        if error.sqlstate != DEPENDENT_OBJECTS:
+        if error.sqlstate != DEPENDENT_OBJECTS_STILL_EXIST:
             raise
         return False
     return True

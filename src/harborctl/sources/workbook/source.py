@@ -49,34 +49,30 @@ class WorkbookSource:
         self._count = 0
         try:
             content = self._content()
-            sheet = self._sheet(content, layout.sheet)
-            self._failed = failed_cells(content, sheet.name)
-            self._sheet_rows = sheet
-            self._range = Range.read(layout.range, sheet)
-            found = islice(self._rows(), dialect.skip_lines, None)
-            first = next(found, None)
+            self._sheet_rows = self._sheet(content, layout.sheet)
+            self._failed = failed_cells(content, self._sheet_rows.name)
+            self._range = Range.read(layout.range, self._sheet_rows)
             self._skipped = dialect.skip_lines + dialect.header
+            names = self._names(dialect)
         except BaseException:  # Ctrl-C, too
             self.close()
             raise
-        if first is None:
-            self.close()
-            raise SourceError(
-                f"sheet {sheet.name} of {self.name} has no rows{' there' if layout.range else ''}", code="empty_file"
-            )
         self.named = dialect.header or bool(dialect.columns)
-        names = (
-            [text or "" for text in first[1]] if dialect.header else [f"column {n}" for n, _ in enumerate(first[1], 1)]
-        )
-        if dialect.columns:
-            if len(dialect.columns) != len(names):
-                self.close()
-                raise UsageError(
-                    f"--columns names {len(dialect.columns)} columns, but {self.name} has {len(names)}",
-                    code="column_count",
-                )
-            names = list(dialect.columns)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
+
+    def _names(self, dialect: CsvDialect) -> Sequence[str]:
+        """What the columns are called."""
+        _, first = next(islice(self._rows(), dialect.skip_lines, None), (0, None))
+        if first is None:
+            raise SourceError(f"sheet {self._sheet_rows.name} of {self.name} has no rows there", code="empty_file")
+        if dialect.columns and len(dialect.columns) != len(first):
+            raise UsageError(
+                f"--columns names {len(dialect.columns)} columns, but {self.name} has {len(first)}",
+                code="column_count",
+            )
+        if dialect.columns:
+            return dialect.columns
+        return [text or "" for text in first] if dialect.header else [f"column {n}" for n in range(1, len(first) + 1)]
 
     def batches(
         self,
